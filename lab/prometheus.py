@@ -1,0 +1,145 @@
+"""Run Prometheus, one server per metric dialect, and one Alertmanager.
+
+Knows which exporter each server scrapes and the paths of the rules; knows nothing about what the
+metrics mean. One server per dialect, so that dialect detection meets one dialect at a time, as it
+does in a company.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.install import Artifact
+from lab.processes import Ledger
+
+PART = "prometheus"
+READY_SECONDS = 30.0
+REQUEST_SECONDS = 3.0
+TERM_GRACE = 3.0
+SCRAPE_INTERVAL = "5s"
+EVALUATION_INTERVAL = "5s"
+RULES = Path(__file__).resolve().parent / "alerts.yml"
+DIALECTS = ("otel", "klag", "kafka_exporter", "kminion", "redpanda")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing to scrape: job name, HOST:PORT and path."""
+
+    job: str
+    addresses: tuple[str, ...]
+    path: str = "/metrics"
+
+
+def config(
+    targets: Sequence[Target], *, rules: bool = False, alertmanager: int | None = None
+) -> dict[str, Any]:
+    """Return a Prometheus configuration; with `rules` the lab's alert rules are in it."""
+    answer: dict[str, Any] = {
+        "global": {
+            "scrape_interval": SCRAPE_INTERVAL,
+            "scrape_timeout": SCRAPE_INTERVAL,
+            "evaluation_interval": EVALUATION_INTERVAL,
+        },
+        "scrape_configs": [
+            {
+                "job_name": target.job,
+                "metrics_path": target.path,
+                "static_configs": [{"targets": list(target.addresses)}],
+            }
+            for target in targets
+        ],
+    }
+    if rules:
+        answer["rule_files"] = [str(RULES)]
+    if alertmanager is not None:
+        answer["alerting"] = {
+            "alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]
+        }
+    return answer
+
+
+def ready_missing(url: str) -> str | None:
+    """Return None when a server says it is ready, else one line that says what it did."""
+    try:
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=REQUEST_SECONDS):
+            return None
+    except urllib.error.HTTPError as error:
+        return f"{url}/-/ready answered {error.code}"
+    except OSError as error:
+        return f"{url}/-/ready: {error}"
+
+
+def start_prometheus(
+    ledger: Ledger, artifact: Artifact, dialect: str, port: int, settings: dict[str, Any]
+) -> str:
+    """Start one Prometheus with an empty store and return its URL."""
+    name = f"prometheus-{dialect}"
+    folder = ledger.folder / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    path = folder / "prometheus.yml"
+    # JSON is YAML.
+    path.write_text(json.dumps(settings, indent=1) + "\n")
+    url = f"http://127.0.0.1:{port}"
+    ledger.start(
+        name,
+        [
+            artifact.files["prometheus"],
+            f"--config.file={path}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=warn",
+        ],
+        part=PART,
+        endpoint=url,
+        ready=lambda: ready_missing(url),
+        timeout=READY_SECONDS,
+        term_grace=TERM_GRACE,
+    )
+    return url
+
+
+def start_alertmanager(ledger: Ledger, artifact: Artifact, port: int) -> str:
+    """Start Alertmanager with one receiver that sends nothing, and return its URL."""
+    folder = ledger.folder / "alertmanager"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    settings = {
+        "route": {
+            "receiver": "nobody",
+            "group_by": ["alertname", "group", "topic"],
+            # Short waits, so that an alert of the lab is seen within one incident.
+            "group_wait": "5s",
+            "group_interval": "10s",
+        },
+        "receivers": [{"name": "nobody"}],
+    }
+    path = folder / "alertmanager.yml"
+    path.write_text(json.dumps(settings, indent=1) + "\n")
+    url = f"http://127.0.0.1:{port}"
+    ledger.start(
+        "alertmanager",
+        [
+            artifact.files["alertmanager"],
+            f"--config.file={path}",
+            f"--storage.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            # Alone: no cluster port.
+            "--cluster.listen-address=",
+            "--log.level=warn",
+        ],
+        part=PART,
+        endpoint=url,
+        ready=lambda: ready_missing(url),
+        timeout=READY_SECONDS,
+        term_grace=TERM_GRACE,
+    )
+    return url

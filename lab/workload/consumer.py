@@ -1,0 +1,480 @@
+"""The deployment worker: one consumer of a group that launches an AWX job for each record.
+
+Run as a pod (``python -m lab.workload.consumer``) and set up by its environment alone:
+
+=======================  ===================================================================
+KAFKA_BOOTSTRAP          brokers, required
+KAFKA_TOPIC, KAFKA_GROUP default deploy-requests, deployment-worker
+AWX_URL                  base address of AWX; without it records are only read and committed
+AWX_TOKEN                sent as a bearer token when set
+AWX_TIMEOUT_SECONDS      of one AWX request, default 5
+POISON_POLICY            what an undecodable record does: retry (default), crash or skip
+CONFIG_REQUIRED          names of settings without which the worker exits 1 once it has joined
+SESSION_TIMEOUT_MS, HEARTBEAT_INTERVAL_MS, MAX_POLL_INTERVAL_MS, SOCKET_TIMEOUT_MS,
+ASSIGNMENT_STRATEGY      of the Kafka client
+HOSTNAME                 the client.id, in a pod the pod's name
+=======================  ===================================================================
+
+It logs like any service, to standard output, and does not know that faults exist: it only meets
+them. One record at a time, in order; commits every 20 records or every second.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+COMMIT_RECORDS = 20
+COMMIT_SECONDS = 1.0
+POLL_SECONDS = 0.2
+REPORT_RECORDS = 100
+REPORT_SECONDS = 30.0
+RETRY_SECONDS = 0.5  # between two tries of an undecodable record
+AWX_RETRY_SECONDS = 1.0
+AWX_POLL_SECONDS = 0.01
+AWX_POLL_GROWTH = 1.2
+AWX_POLL_CEILING = 0.1  # a long job is asked ten times a second, not a hundred
+SLOW_FACTOR = 5.0
+SLOW_FLOOR_SECONDS = 0.2  # a busy machine's hiccup is not worth a warning
+USUAL_WEIGHT = 0.05  # of the newest ordinary job in the running mean
+USUAL_START = 0.03  # seconds; before the first job has been seen
+TEMPLATE = "deploy-api"
+FINISHED = ("successful", "failed", "error", "canceled")  # AWX: a job does not leave these
+SHOWN_CHARS = 80
+
+LOG = logging.getLogger("worker")
+
+
+class Undecodable(ValueError):
+    """A record whose value is not a deploy request."""
+
+
+class AwxError(RuntimeError):
+    """A call to AWX that failed; the text says how."""
+
+
+class Fatal(RuntimeError):
+    """The worker cannot go on; it exits 1."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says."""
+
+    bootstrap: str
+    topic: str
+    group: str
+    client: str
+    awx_url: str
+    awx_token: str
+    awx_timeout: float
+    poison_policy: str
+    required: tuple[str, ...]
+    kafka: Mapping[str, str | int | bool]
+
+
+def settings(env: Mapping[str, str]) -> Settings:
+    """Read the settings.
+
+    Raises:
+        Fatal: one is missing or not understood.
+    """
+    if not env.get("KAFKA_BOOTSTRAP"):
+        raise Fatal("missing KAFKA_BOOTSTRAP")
+    policy = env.get("POISON_POLICY", "retry")
+    if policy not in ("retry", "crash", "skip"):
+        raise Fatal(f"POISON_POLICY is {policy!r}; known: retry, crash, skip")
+    group = env.get("KAFKA_GROUP", "deployment-worker")
+    client = env.get("HOSTNAME", group)
+    return Settings(
+        bootstrap=env["KAFKA_BOOTSTRAP"],
+        topic=env.get("KAFKA_TOPIC", "deploy-requests"),
+        group=group,
+        client=client,
+        awx_url=env.get("AWX_URL", ""),
+        awx_token=env.get("AWX_TOKEN", ""),
+        awx_timeout=float(env.get("AWX_TIMEOUT_SECONDS", "5")),
+        poison_policy=policy,
+        required=tuple(env.get("CONFIG_REQUIRED", "").split()),
+        kafka={
+            "bootstrap.servers": env["KAFKA_BOOTSTRAP"],
+            "group.id": group,
+            "client.id": client,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "session.timeout.ms": int(env.get("SESSION_TIMEOUT_MS", "10000")),
+            "heartbeat.interval.ms": int(env.get("HEARTBEAT_INTERVAL_MS", "3000")),
+            "max.poll.interval.ms": int(env.get("MAX_POLL_INTERVAL_MS", "60000")),
+            "socket.timeout.ms": int(env.get("SOCKET_TIMEOUT_MS", "10000")),
+            "partition.assignment.strategy": env.get("ASSIGNMENT_STRATEGY", "range"),
+        },
+    )
+
+
+def decode(value: bytes | None) -> dict[str, Any]:
+    """Return the deploy request in a record's value.
+
+    Raises:
+        Undecodable: it is empty, not UTF-8, not JSON or not an object with an id.
+    """
+    if value is None:
+        raise Undecodable("the record has no value")
+    try:
+        # decoded first: json.loads of bytes takes a leading NUL for a sign of UTF-32
+        request = json.loads(value.decode())
+    except ValueError as error:
+        raise Undecodable(f"{type(error).__name__}: {error}") from None
+    if not isinstance(request, dict) or "id" not in request:
+        raise Undecodable("JSONDecodeError: not a deploy request")
+    return request
+
+
+class Awx:
+    """The worker's AWX client: one kept connection, one job at a time."""
+
+    def __init__(self, url: str, token: str, timeout: float) -> None:
+        """Talk to this base address; nothing is sent yet. ``timeout`` in seconds, per request."""
+        split = urlsplit(url)
+        self._host = split.hostname or "127.0.0.1"
+        self._port = split.port or 80
+        self._timeout = timeout
+        self._headers = {"Content-Type": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._connection: http.client.HTTPConnection | None = None
+        self._template: int | None = None
+
+    def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        began = time.monotonic()
+        try:
+            if self._connection is None:
+                self._connection = http.client.HTTPConnection(
+                    self._host, self._port, timeout=self._timeout
+                )
+            payload = None if body is None else json.dumps(body)
+            self._connection.request(method, path, payload, self._headers)
+            response = self._connection.getresponse()
+            text = response.read()
+        except TimeoutError:
+            self._drop()
+            raise AwxError(f"timed out after {time.monotonic() - began:.1f} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            self._drop()
+            raise AwxError(f"{type(error).__name__}: {error}") from None
+        if response.status >= 400:
+            raise AwxError(f"HTTP {response.status} {response.reason}")
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            raise AwxError(f"HTTP {response.status} with a body that is not JSON") from None
+        if not isinstance(answer, dict):
+            raise AwxError(f"HTTP {response.status} with a body that is not an object")
+        return answer
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def launch(self, request: Mapping[str, Any]) -> int:
+        """Launch the job of a request; return the job's id.
+
+        Raises:
+            AwxError: AWX did not take it.
+        """
+        if self._template is None:
+            found = self._call("GET", f"/api/v2/job_templates/?name={quote(TEMPLATE)}")
+            if not found["results"]:
+                raise AwxError(f"no job template {TEMPLATE}")
+            self._template = int(found["results"][0]["id"])
+        extra = {k: request.get(k) for k in ("id", "api", "version", "tenant")}
+        path = f"/api/v2/job_templates/{self._template}/launch/"
+        return int(self._call("POST", path, {"extra_vars": extra})["job"])
+
+    def wait(self, job: int) -> str:
+        """Ask until the job has finished; return its status.
+
+        Raises:
+            AwxError: a call failed.
+        """
+        pause = AWX_POLL_SECONDS
+        while True:
+            time.sleep(pause)
+            status = str(self._call("GET", f"/api/v2/jobs/{job}/")["status"])
+            if status in FINISHED:
+                return status
+            pause = min(AWX_POLL_CEILING, pause * AWX_POLL_GROWTH)
+
+
+class Worker:
+    """One member of the group.
+
+    Args:
+        config: the settings.
+        env: where the required settings must be.
+        consumer: makes the Kafka consumer from its configuration.
+    """
+
+    def __init__(
+        self, config: Settings, env: Mapping[str, str], consumer: Callable[..., Any]
+    ) -> None:
+        """Prepare; nothing is joined before :meth:`run`."""
+        self._config = config
+        self._env = env
+        self._stopping = False
+        self._joined = False
+        self._consumer = consumer(
+            {**config.kafka, "error_cb": self._on_error, "on_commit": self._on_commit},
+            logger=logging.getLogger("rdkafka"),
+        )
+        self._awx = (
+            Awx(config.awx_url, config.awx_token, config.awx_timeout) if config.awx_url else None
+        )
+        self._uncommitted: dict[tuple[str, int], int] = {}
+        self._handled_since_commit = 0
+        self._committed_at = time.monotonic()
+        self._retry_at: dict[tuple[str, int], float] = {}
+        self._usual = USUAL_START
+        self._report_at = time.monotonic()
+        self._report_count = 0
+        self._report_seconds = 0.0
+        self._report_awx = 0.0
+        self._last = ""
+
+    def stop(self) -> None:
+        """Leave after the record in hand."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Consume until :meth:`stop`, then commit and leave the group.
+
+        Raises:
+            Fatal: the worker met something it cannot go on with.
+        """
+        config = self._config
+        LOG.info("starting, group %s, topic %s", config.group, config.topic)
+        self._consumer.subscribe(
+            [config.topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+        try:
+            while not self._stopping:
+                self._resume_due()
+                message = self._consumer.poll(POLL_SECONDS)
+                if self._joined:
+                    self._check_required()
+                if message is not None and message.error():
+                    LOG.error("kafka: %s", message.error())
+                elif message is not None:
+                    self._handle(message)
+                self._commit_due()
+                self._report_due()
+        finally:
+            self._commit_now()
+            self._consumer.close()
+            LOG.info("left group %s", config.group)
+
+    def _check_required(self) -> None:
+        for name in self._config.required:
+            if not self._env.get(name):
+                raise Fatal(f"missing {name}: set it in the environment of this deployment")
+
+    # -- one record ---------------------------------------------------------------------------
+
+    def _handle(self, message: Any) -> None:
+        began = time.monotonic()
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        where = f"{topic}[{partition}]@{offset}"
+        try:
+            request = decode(message.value())
+        except Undecodable as error:
+            self._undecodable(topic, partition, offset, error)
+            return
+        awx_seconds = self._deploy(request, where) if self._awx else 0.0
+        if self._stopping and awx_seconds < 0:
+            return  # stopped in mid-retry: not handled, so not committed
+        self._uncommitted[topic, partition] = offset + 1
+        self._handled_since_commit += 1
+        self._report_count += 1
+        self._report_seconds += time.monotonic() - began
+        self._report_awx += awx_seconds
+        self._last = where
+
+    def _undecodable(self, topic: str, partition: int, offset: int, error: Undecodable) -> None:
+        from confluent_kafka import TopicPartition
+
+        where = f"{topic}[{partition}]@{offset}"
+        policy = self._config.poison_policy
+        text = str(error)[:SHOWN_CHARS]
+        if policy == "crash":
+            raise Fatal(f"cannot decode {where}: {text}")
+        if policy == "skip":
+            LOG.error("cannot decode %s: %s; skipped", where, text)
+            self._uncommitted[topic, partition] = offset + 1
+            return
+        LOG.error("cannot decode %s: %s; will retry", where, text)
+        # the partition waits, so that the member's other partitions go on
+        self._consumer.seek(TopicPartition(topic, partition, offset))
+        self._consumer.pause([TopicPartition(topic, partition)])
+        self._retry_at[topic, partition] = time.monotonic() + RETRY_SECONDS
+
+    def _resume_due(self) -> None:
+        from confluent_kafka import TopicPartition
+
+        now = time.monotonic()
+        for topic, partition in [key for key, at in self._retry_at.items() if at <= now]:
+            del self._retry_at[topic, partition]
+            self._consumer.resume([TopicPartition(topic, partition)])
+
+    def _deploy(self, request: Mapping[str, Any], where: str) -> float:
+        """Run the request's job, trying again until AWX has taken it.
+
+        Returns:
+            Seconds that AWX took; negative when the worker was stopped first.
+        """
+        assert self._awx is not None
+        while not self._stopping:
+            began = time.monotonic()
+            try:
+                job = self._awx.launch(request)
+                status = self._awx.wait(job)
+            except AwxError as error:
+                LOG.warning("AWX launch failed: %s (%s); will retry", error, where)
+                time.sleep(AWX_RETRY_SECONDS)
+                continue
+            seconds = time.monotonic() - began
+            if status != "successful":
+                LOG.warning("AWX job %d ended as %s (%s)", job, status, where)
+            if seconds > max(SLOW_FACTOR * self._usual, SLOW_FLOOR_SECONDS):
+                LOG.warning("AWX job %d took %.2f s (%s)", job, seconds, where)
+            else:
+                # only ordinary jobs teach what is usual, or slowness would become the norm
+                self._usual += USUAL_WEIGHT * (seconds - self._usual)
+            return seconds
+        return -1.0
+
+    # -- commits and reports ------------------------------------------------------------------
+
+    def _offsets(self) -> list[Any]:
+        from confluent_kafka import TopicPartition
+
+        return [TopicPartition(t, p, o) for (t, p), o in sorted(self._uncommitted.items())]
+
+    def _commit_due(self) -> None:
+        waited = time.monotonic() - self._committed_at
+        if self._handled_since_commit < COMMIT_RECORDS and waited < COMMIT_SECONDS:
+            return
+        self._committed_at = time.monotonic()
+        if not self._uncommitted:
+            return
+        from confluent_kafka import KafkaException
+
+        try:
+            self._consumer.commit(offsets=self._offsets(), asynchronous=True)
+        except KafkaException as error:
+            LOG.error("commit failed: %s", error.args[0])
+        self._uncommitted.clear()
+        self._handled_since_commit = 0
+
+    def _commit_now(self) -> None:
+        """Commit what is left and wait for it; a failure is logged, the records come again."""
+        if not self._uncommitted:
+            return
+        from confluent_kafka import KafkaException
+
+        try:
+            self._consumer.commit(offsets=self._offsets(), asynchronous=False)
+        except KafkaException as error:
+            LOG.error("commit failed: %s", error.args[0])
+        self._uncommitted.clear()
+        self._handled_since_commit = 0
+
+    def _on_commit(self, error: Any, partitions: list[Any]) -> None:
+        if error is not None:
+            LOG.error("commit failed: %s", error)
+
+    def _report_due(self) -> None:
+        now = time.monotonic()
+        count = self._report_count
+        if count < REPORT_RECORDS and now - self._report_at < REPORT_SECONDS:
+            return
+        if count:
+            LOG.info(
+                "handled %d %s, last %s, mean %.3f s each, awx %.3f s",
+                count,
+                self._config.topic.replace("-", " "),
+                self._last,
+                self._report_seconds / count,
+                self._report_awx / count,
+            )
+        self._report_at = now
+        self._report_count = 0
+        self._report_seconds = 0.0
+        self._report_awx = 0.0
+
+    # -- what the group does ------------------------------------------------------------------
+
+    def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
+        LOG.info("rebalance: assigned %s", shown(partitions))
+        self._joined = True
+
+    def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
+        LOG.info("rebalance: revoked %s", shown(partitions))
+        self._commit_now()
+        self._retry_at.clear()
+
+    def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
+        LOG.warning("rebalance: lost %s", shown(partitions))
+        self._uncommitted.clear()
+        self._handled_since_commit = 0
+        self._retry_at.clear()
+
+    def _on_error(self, error: Any) -> None:
+        LOG.error("kafka client: %s", error)
+
+
+def shown(partitions: list[Any]) -> str:
+    """Write partitions as ``topic [0, 1]``."""
+    topics: dict[str, list[int]] = {}
+    for partition in partitions:
+        topics.setdefault(partition.topic, []).append(partition.partition)
+    text = ", ".join(f"{topic} {sorted(numbers)}" for topic, numbers in sorted(topics.items()))
+    return text or "nothing"
+
+
+def main() -> int:
+    """Run one worker from the environment; return the exit code."""
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stdout,
+        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+    try:
+        config = settings(os.environ)
+        from confluent_kafka import Consumer
+
+        worker = Worker(config, os.environ, Consumer)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.stop())
+        worker.run()
+    except Fatal as error:
+        LOG.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

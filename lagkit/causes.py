@@ -1,0 +1,465 @@
+"""The catalogue: causes, kinds of evidence, and how likely each kind is under each cause.
+
+Every number the ranking uses stands in this module, and is derived from something:
+
+* priors come from the runbook's ratings (high : medium : low = 4 : 2 : 1);
+* a weight of evidence comes from one of five levels, each the probability that a kind of evidence
+  is seen when a cause is at work. ``.`` is the rate of distractors: how often it is seen for
+  reasons that have nothing to do with the lag. Seen, a kind weighs ``ln(p / p(.))`` nats; looked
+  for and not seen, ``ln((1 - p) / (1 - p(.)))``; not looked for, nothing (Good 1950);
+* the mechanism graph is hand-written: it is small and known, so nothing is learnt.
+
+A cause knows no source and no frame. A cause of one's own is added by an entry point of the group
+``lagkit.causes`` (see :class:`Extension`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from lagkit.model import Check
+
+UNKNOWN = "unknown"
+NONE = "none"
+
+Level = Literal["++", "+", ".", "-", "--"]
+LEVELS: Mapping[Level, float] = {"++": 0.85, "+": 0.45, ".": 0.10, "-": 0.04, "--": 0.01}
+
+RATING_WEIGHT: Mapping[str, float] = {"high": 4.0, "medium": 2.0, "low": 1.0}
+# One share of "low" for everything the runbook has no name for: half of it for the extended causes
+# together, half for what no catalogue lists. One more for "no incident".
+_EXTENDED_SHARE = 0.5
+_UNKNOWN_SHARE = 0.5
+_NONE_SHARE = 1.0
+
+GROUP_CAP_NATS = 3.0
+"""Correlated evidence of one group weighs at most this much, for or against one cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One cause: its id, what it is called, and which causes it sets off in turn."""
+
+    id: str
+    title: str
+    meaning: str
+    kind: Literal["core", "extended", "fallback"] = "core"
+    leads_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceKind:
+    """One kind of evidence: the question it answers, who can answer it, and its levels.
+
+    Causes not named in ``levels`` have level ``.``. ``group`` holds what is correlated.
+    """
+
+    id: str
+    group: str
+    question: str
+    sources: tuple[str, ...]
+    levels: Mapping[str, Level]
+    how_to_check: str = ""
+    delay_seconds: float = 30.0
+    """How long after its cause began this may first be seen: session timeouts, commit intervals."""
+
+    def level(self, cause: str) -> Level:
+        """Return how likely this kind is seen under *cause*."""
+        return self.levels.get(cause, ".")
+
+    def probability(self, cause: str) -> float:
+        """Return P(seen | *cause*)."""
+        return LEVELS[self.level(cause)]
+
+    def weight(self, cause: str, *, present: bool) -> float:
+        """Return the weight of evidence in nats for *cause*, against the rate of distractors."""
+        p, base = self.probability(cause), LEVELS["."]
+        return math.log(p / base) if present else math.log((1 - p) / (1 - base))
+
+    def points_to(self) -> tuple[str, ...]:
+        """Return the causes this kind discriminates: those of level ``++``."""
+        return tuple(cause for cause, level in self.levels.items() if level == "++")
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A user's own cause: what an entry point of the group ``lagkit.causes`` gives.
+
+    ``signal`` is called like lagkit's own signals: context in, checks of ``evidence`` out.
+    """
+
+    cause: Cause
+    evidence: tuple[EvidenceKind, ...] = ()
+    signal: Callable[[Any], Iterable[Check]] | None = None
+    rating: Literal["high", "medium", "low"] = "low"
+
+
+CORE: tuple[Cause, ...] = (
+    Cause("consumer_down", "Consumers down",
+          "members are gone, crashing, killed, pending or scaled away",
+          leads_to=("rebalancing",)),
+    Cause("slow_processing", "Slow processing",
+          "each record takes longer: downstream, CPU or code",
+          leads_to=("rebalancing",)),
+    Cause("message_spike", "Message spike",
+          "more is produced than the group was made for",
+          leads_to=("slow_processing", "consumer_down")),
+    Cause("rebalancing", "Rebalancing",
+          "the group spends its time handing out partitions, with healthy members"),
+    Cause("broker_overload", "Broker overload",
+          "a broker is saturated, degraded or lost",
+          leads_to=("rebalancing", "slow_processing")),
+    Cause("poison_message", "Poison message",
+          "one record cannot be handled and holds its partition",
+          leads_to=("consumer_down", "rebalancing")),
+    Cause("network", "Network",
+          "clients cannot reach the brokers, which are well",
+          leads_to=("rebalancing", "consumer_down")),
+)
+EXTENDED: tuple[Cause, ...] = (
+    Cause("key_skew", "Key skew", "production is concentrated on few partitions", "extended"),
+    Cause("under_parallelism", "Too little parallelism",
+          "every partition has its member, all are busy, none can be added", "extended"),
+    Cause("hung_transaction", "Hung transaction",
+          "an open transaction pins the last stable offset", "extended"),
+    Cause("offset_reset", "Offset reset",
+          "the committed offset was moved back or forth", "extended"),
+    Cause("retention_loss", "Retention loss",
+          "records were deleted before the group read them", "extended"),
+    Cause("quota_throttled", "Throttled by a quota",
+          "a client quota holds the group back", "extended"),
+)
+FALLBACK: tuple[Cause, ...] = (
+    Cause(UNKNOWN, "Unknown", "an incident that the evidence does not explain", "fallback"),
+    Cause(NONE, "No incident", "the group keeps its promise, or is catching up", "fallback"),
+)
+
+_CD, _SP, _MS, _RB = "consumer_down", "slow_processing", "message_spike", "rebalancing"
+_BO, _PM, _NW = "broker_overload", "poison_message", "network"
+_KS, _UP, _HT = "key_skew", "under_parallelism", "hung_transaction"
+_OR, _RL, _QT = "offset_reset", "retention_loss", "quota_throttled"
+
+_PROM = ("prometheus",)
+_KAFKA = ("kafka",)
+_BOTH = ("prometheus", "kafka")
+_K8S = ("kubernetes",)
+
+EVIDENCE: tuple[EvidenceKind, ...] = (
+    # -- demand and supply: exact arithmetic over offsets
+    EvidenceKind(
+        "production_spike", "demand",
+        "Is more produced than before, and does that explain the backlog?", _PROM,
+        {_MS: "++", _KS: "+", _UP: "+", _SP: "-", _CD: "-", _PM: "-", _RB: "-", _NW: "-",
+         _BO: "-", _HT: "-", _OR: "-", NONE: "."},
+    ),
+    EvidenceKind(
+        "consumption_at_capacity", "demand",
+        "Does the group read faster than before and still fall behind?", _PROM,
+        {_MS: "++", _UP: "+", _KS: "+", _CD: "--", _SP: "--", _PM: "--", _NW: "--", _RB: "-",
+         _BO: "-", _HT: "--", _QT: "-", NONE: "-"},
+    ),
+    EvidenceKind(
+        "consumption_slowed", "supply",
+        "Does the group still read, but less than before, while production is as before?", _PROM,
+        {_SP: "+", _BO: "+", _QT: "+", _RB: "+", _PM: "+", _NW: "+", _CD: "+", _MS: "--",
+         _UP: "-", _HT: "-", NONE: "--"},
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "consumption_stopped", "supply",
+        "Has the group stopped committing on every partition?", _BOTH,
+        # Nothing committed looks the same whatever the reason (causes.md lesson 3): never "++".
+        {_CD: "+", _NW: "+", _RB: "+", _SP: "+", _BO: "+", _HT: "+", _PM: "-", _MS: "--",
+         _KS: "--", _UP: "--", _QT: "-", NONE: "--"},
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "slower_with_all_members", "supply",
+        "Does the group read less although every member is there and none comes or goes?",
+        _BOTH,
+        {_SP: "++", _QT: "++", _BO: "+", _NW: "+", _PM: ".", _CD: "--", _RB: "--", _MS: "--",
+         _UP: "-", _KS: "-", _HT: "+", NONE: "--"},
+        "Compare members before and after the onset with what the group reads.",
+        delay_seconds=60,
+    ),
+    # -- shape over partitions
+    EvidenceKind(
+        "partition_frozen", "shape",
+        "Is a single partition stuck at one offset while others move?", _BOTH,
+        {_PM: "++", _HT: "+", _CD: "-", _SP: "--", _MS: "--", _RB: "-", _BO: "-", _NW: "-",
+         _UP: "--", _QT: "--", NONE: "--"},
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "one_member_behind", "shape",
+        "Do the lagging partitions all belong to one member of several?", _BOTH,
+        {_CD: "+", _SP: "+", _NW: "+", _PM: "+", _MS: "-", _KS: "+", _UP: "--", NONE: "-"},
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "production_skewed", "shape",
+        "Is production concentrated on few partitions that still advance?", _PROM,
+        {_KS: "++", _MS: ".", _PM: "--", _CD: "-", _NW: "-", NONE: "."},
+        delay_seconds=60,
+    ),
+    # -- offsets that tell their own story
+    EvidenceKind(
+        "committed_moved", "offsets",
+        "Did a committed offset go back, or jump without being read?", _PROM,
+        {_OR: "++", _CD: "-", _SP: "-", _MS: "-", NONE: "-"},
+    ),
+    EvidenceKind(
+        "records_deleted_unread", "offsets",
+        "Is a committed offset below the start of the log?", _BOTH,
+        {_RL: "++", _OR: "+", NONE: "-"},
+    ),
+    EvidenceKind(
+        "last_stable_offset_pinned", "offsets",
+        "Is the last stable offset stuck below the end while the group stands at it?", _KAFKA,
+        {_HT: "++", _CD: "--", _SP: "--", _MS: "--", _RB: "--", _PM: "-", _NW: "--", NONE: "-"},
+        "Compare list_offsets with read_committed and read_uncommitted twice, a minute apart.",
+    ),
+    # -- no incident
+    EvidenceKind(
+        "promise_kept", "calm",
+        "Did the oldest unread record stay younger than the promise, without growing?", _PROM,
+        {NONE: "++", _CD: "--", _SP: "--", _MS: "--", _RB: "-", _BO: "-", _PM: "--", _NW: "--",
+         _KS: "--", _UP: "--", _HT: "--", _QT: "--", _RL: "-", _OR: "-", UNKNOWN: "-"},
+    ),
+    EvidenceKind(
+        "backlog_draining", "calm",
+        "Is the backlog shrinking, with the group reading faster than is produced?", _PROM,
+        {NONE: "+", _CD: "-", _SP: "-", _PM: "-", _NW: "-", _RB: "-", _HT: "--"},
+    ),
+    # -- the group
+    EvidenceKind(
+        "members_missing", "members",
+        "Has the group fewer members than before, or none?", _BOTH,
+        {_CD: "++", _NW: "++", _RB: "+", _PM: "+", _SP: "-", _MS: "-", _KS: "-", _UP: "--",
+         _BO: "+", _HT: "-", _QT: "-", NONE: "-"},
+        "rpk group describe GROUP, or the exporter's members metric.",
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "membership_churn", "churn",
+        "Do members come and go, or is the group found rebalancing again and again?",
+        (*_BOTH, *_K8S),
+        {_RB: "++", _CD: "+", _PM: "+", _SP: "+", _NW: "+", _BO: "+", _MS: "-", _KS: "-",
+         _UP: "-", _HT: "-", _QT: "-", NONE: "-"},
+        "Read the members' logs for assigned/revoked lines.",
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "no_spare_partition", "parallelism",
+        "Has every partition its own member, so that none can be added?", _KAFKA,
+        {_UP: "++"},
+    ),
+    # -- pods
+    EvidenceKind(
+        "containers_failing", "pods",
+        "Did consumer containers end with an error around the onset or after it?", _K8S,
+        {_CD: "++", _PM: "+", _MS: "-", _SP: "-", _RB: ".", _NW: ".", _BO: ".", _KS: "-",
+         _UP: "-", _HT: "-", _QT: "-", NONE: "-"},
+        "kubectl get pods, and the last state in kubectl describe pod.",
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "pods_unavailable", "pods",
+        "Are fewer consumer pods ready than the workload wants, or is it scaled to zero?", _K8S,
+        {_CD: "++", _PM: "+", _SP: "-", _MS: "-", _RB: ".", _NW: ".", _BO: "-", _KS: "-",
+         _UP: "-", _HT: "-", _QT: "-", NONE: "-"},
+        "kubectl get deployment and its pods.",
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "rollout_before_onset", "change",
+        "Was the consumer rolled out shortly before the onset?", _K8S,
+        {_CD: "+", _SP: "+", _RB: "+"},
+        "kubectl rollout history.",
+    ),
+    # -- the members' own words
+    EvidenceKind(
+        "same_record_fails", "record_log",
+        "Do the logs show the same record failing again and again?", _K8S,
+        {_PM: "++", _CD: "--", _SP: "-", _MS: "-", _RB: "-", _BO: "-", _NW: "--", _KS: "-",
+         _UP: "-", _HT: "-", _QT: "-", NONE: "-"},
+        "Read current and previous logs for a repeated offset or a decoding error.",
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "transport_errors", "transport_log",
+        "Do the clients log lost connections, timeouts or name errors towards brokers?", _K8S,
+        {_NW: "++", _BO: "+", _CD: "-", _SP: "-", _MS: "-", _PM: "-", _RB: ".", _KS: "-",
+         _UP: "-", _HT: "-", _QT: ".", NONE: "-"},
+        "Read the members' logs for librdkafka FAIL, 'disconnected', 'timed out', 'resolve'.",
+        delay_seconds=75,
+    ),
+    EvidenceKind(
+        "poll_interval_exceeded", "poll_log",
+        "Do the members log that they exceeded max.poll.interval.ms?", _K8S,
+        {_SP: "+", _RB: "+", _PM: ".", _CD: "-", _MS: ".", _NW: "-"},
+        delay_seconds=330,
+    ),
+    EvidenceKind(
+        "heartbeat_lost", "poll_log",
+        "Do the members log heartbeats or sessions that expired?", _K8S,
+        {_RB: "+", _NW: "+", _BO: "+", _CD: ".", _SP: "-", _MS: "-"},
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "startup_failures", "start_log",
+        "Do failed containers end with an error that names no record?", _K8S,
+        {_CD: "++", _PM: "--", _SP: "-", _MS: "-", _RB: ".", _NW: "-", _BO: "-", NONE: "-"},
+        "Read the previous container's log.",
+        delay_seconds=60,
+    ),
+    # -- the downstream
+    EvidenceKind(
+        "downstream_slow", "downstream",
+        "Does what the consumer waits for take longer than before?", ("downstream",),
+        {_SP: "++", _MS: "+", _CD: "-", _RB: "-", _PM: "-", _NW: "-", _BO: "-", _KS: "-",
+         _UP: "-", _HT: "-", _QT: "-", NONE: "-"},
+        "Time one call of the downstream, and compare job durations before and after the onset.",
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "downstream_failing", "downstream",
+        "Does what the consumer waits for answer with errors, or not at all?",
+        ("downstream", "kubernetes"),
+        {_SP: "+", _CD: ".", _RB: "-", _PM: "-", _MS: "-", NONE: "-"},
+        "kubectl get pods of the downstream, and its health endpoint.",
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "downstream_complaints", "downstream",
+        "Do the members log slow or failed calls of the downstream?", _K8S,
+        {_SP: "++", _MS: ".", _CD: "-", _RB: "-", _PM: "-", _NW: "-", _BO: "-", _KS: "-",
+         _HT: "-", _QT: "-", NONE: "-"},
+        "Read the members' logs for slow or failed calls.",
+        delay_seconds=60,
+    ),
+    # -- brokers and neighbours
+    EvidenceKind(
+        "broker_degraded", "broker",
+        "Are brokers missing, partitions under-replicated or leaderless, or requests slow?",
+        _BOTH,
+        {_BO: "++", _NW: "-", _CD: "-", _SP: "-", _PM: "-", NONE: "-"},
+        "rpk cluster health; under-replicated partitions; produce and commit latency.",
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "neighbours_lag_too", "neighbours",
+        "Did other, independent groups begin to fall behind at the same time?", _PROM,
+        {_BO: "++", _NW: "+", _CD: "-", _SP: "-", _PM: "--", _MS: "-", _RB: "-", _KS: "--",
+         _UP: "-", _HT: "-", _QT: "-", NONE: "-"},
+        delay_seconds=60,
+    ),
+    EvidenceKind(
+        "client_throttled", "quota",
+        "Do brokers hold the group's clients back by a quota?", _PROM,
+        {_QT: "++", _BO: "."},
+        "kafka_server_quota_fetch_throttle_time per client id.",
+        delay_seconds=60,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Causes and evidence in force: lagkit's own and those of entry points."""
+
+    causes: tuple[Cause, ...]
+    evidence: tuple[EvidenceKind, ...]
+    signals: tuple[Callable[[Any], Iterable[Check]], ...] = ()
+    ratings: Mapping[str, str] = field(default_factory=dict)
+
+    def cause(self, name: str) -> Cause:
+        """Return the cause *name*; KeyError if there is none."""
+        for cause in self.causes:
+            if cause.id == name:
+                return cause
+        raise KeyError(name)
+
+    def kind(self, name: str) -> EvidenceKind:
+        """Return the evidence kind *name*; KeyError if there is none."""
+        for kind in self.evidence:
+            if kind.id == name:
+                return kind
+        raise KeyError(name)
+
+    def priors(self, ratings: Mapping[str, str]) -> dict[str, float]:
+        """Return P(cause) before any evidence, from a runbook's *ratings*; sums to 1.
+
+        Core causes the runbook does not rate count as low.
+        """
+        weights: dict[str, float] = {}
+        extended = [cause.id for cause in self.causes if cause.kind == "extended"]
+        for cause in self.causes:
+            rating = ratings.get(cause.id) or self.ratings.get(cause.id)
+            if cause.id == UNKNOWN:
+                weights[cause.id] = _UNKNOWN_SHARE
+            elif cause.id == NONE:
+                weights[cause.id] = _NONE_SHARE
+            elif rating:
+                weights[cause.id] = RATING_WEIGHT[rating]
+            elif cause.kind == "extended":
+                weights[cause.id] = _EXTENDED_SHARE / len(extended)
+            else:
+                weights[cause.id] = RATING_WEIGHT["low"]
+        total = sum(weights.values())
+        return {name: weight / total for name, weight in weights.items()}
+
+    def downstream_of(self, name: str) -> frozenset[str]:
+        """Return every cause that *name* can set off, directly or through others."""
+        found: set[str] = set()
+        todo = [name]
+        while todo:
+            for follower in self.cause(todo.pop()).leads_to:
+                if follower not in found:
+                    found.add(follower)
+                    todo.append(follower)
+        return frozenset(found)
+
+
+@functools.cache
+def catalogue() -> Catalogue:
+    """Return lagkit's catalogue with the causes of installed entry points.
+
+    Raises
+    ------
+    UsageError
+        An entry point cannot be loaded or clashes with a cause or evidence kind that exists.
+    """
+    from importlib.metadata import entry_points
+
+    from lagkit.errors import UsageError
+
+    causes, evidence = [*CORE, *EXTENDED, *FALLBACK], [*EVIDENCE]
+    signals: list[Callable[[Any], Iterable[Check]]] = []
+    ratings: dict[str, str] = {}
+    for point in sorted(entry_points(group="lagkit.causes"), key=lambda point: point.name):
+        try:
+            extension = point.load()
+        except Exception as error:
+            msg = f"The cause {point.name!r} ({point.value}) cannot be loaded: {error}"
+            raise UsageError(msg, hint="Uninstall or mend the package that brings it.") from error
+        extension = extension() if isinstance(extension, type) else extension
+        if not isinstance(extension, Extension):
+            msg = f"The entry point {point.name!r} gives no lagkit.causes.Extension."
+            raise UsageError(msg)
+        taken = {c.id for c in causes} | {k.id for k in evidence}
+        clash = taken & {extension.cause.id, *(kind.id for kind in extension.evidence)}
+        if clash:
+            msg = f"The entry point {point.name!r} redefines {', '.join(sorted(clash))}."
+            raise UsageError(msg)
+        causes.append(extension.cause)
+        evidence.extend(extension.evidence)
+        ratings[extension.cause.id] = extension.rating
+        if extension.signal:
+            signals.append(extension.signal)
+    return Catalogue(tuple(causes), tuple(evidence), tuple(signals), ratings)

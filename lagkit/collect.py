@@ -1,0 +1,281 @@
+"""From live systems to an incident: every configured source at once, each within its own budget.
+
+A slow or dead source costs its budget once and never another's answer. What comes back is redacted
+here, on the way in. Nothing is judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from lagkit import frames
+from lagkit.config import Settings, load_settings
+from lagkit.errors import NoSourceReadable, NothingThere, UsageError
+from lagkit.incident import Gap, Incident
+from lagkit.model import SourceReport
+from lagkit.redact import Redactor, redact_frames
+from lagkit.runbook import load as load_runbook
+from lagkit.sources import Answer, Scope, Source
+from lagkit.version import __version__
+
+SOURCES = ("prometheus", "kafka", "kubernetes", "downstream")
+# A source that keeps its own deadline returns in time; this is for one stuck inside a library.
+_GRACE_SECONDS = 3.0
+_DEFAULT_SINCE = pd.Timedelta("1h")
+
+Progress = Callable[[str], None]
+
+
+def window(
+    since: str | None = None, start: str | None = None, end: str | None = None
+) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Return the window (start, end) in UTC; the last hour if nothing is said.
+
+    Raises
+    ------
+    UsageError
+        Both forms at once, a length that cannot be read, a time without a zone, or an empty
+        window.
+    """
+    now = pd.Timestamp.now("UTC").floor("ms").as_unit("us")
+    if since and start:
+        msg = "--since and --start say two different things about the window."
+        raise UsageError(msg, hint="Give one of them.")
+    stop = _moment(end, "--end") if end else now
+    if start:
+        begin = _moment(start, "--start")
+    else:
+        begin = stop - (_length(since) if since else _DEFAULT_SINCE)
+    if begin >= stop:
+        msg = f"The window is empty: it starts at {begin} and ends at {stop}."
+        raise UsageError(msg)
+    return begin, stop
+
+
+def _moment(text: str, option: str) -> pd.Timestamp:
+    try:
+        moment = pd.Timestamp(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment is pd.NaT:
+        msg = f"{option} {text!r} is not a time."
+        raise UsageError(msg, hint="Write it as 2026-11-23T02:00:00Z.")
+    if moment.tzinfo is None:
+        msg = f"{option} {text!r} has no time zone."
+        raise UsageError(msg, hint=f"Write {moment.isoformat()}Z for UTC, or add +01:00.")
+    return moment.tz_convert("UTC").as_unit("us")
+
+
+def _length(text: str) -> pd.Timedelta:
+    if not re.fullmatch(r"(?:\d+(?:\.\d+)?(?:s|m|min|h|d|w))+", text):
+        msg = f"--since {text!r} is not a length of time."
+        raise UsageError(msg, hint="Write 45m, 2h, 1h30m or 3d.")
+    parts = re.findall(r"(\d+(?:\.\d+)?)(min|s|m|h|d|w)", text)
+    unit = {"s": "s", "m": "min", "min": "min", "h": "h", "d": "D", "w": "W"}
+    return sum((pd.Timedelta(float(n), unit[u]) for n, u in parts), pd.Timedelta(0))
+
+
+def capture(
+    group: str,
+    topics: Sequence[str] = (),
+    *,
+    since: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
+    settings: Settings | None = None,
+    on_progress: Progress | None = None,
+) -> Incident:
+    """Capture an incident of *group* from every configured source.
+
+    Raises
+    ------
+    UsageError
+        No source is configured, or the window cannot be read.
+    NothingThere
+        The sources work and none of them knows the group; near names are offered.
+    NoSourceReadable
+        Sources are configured and none could be read.
+    """
+    settings = settings or load_settings()
+    begin, stop = window(since, start, end)
+    scope = Scope(
+        group=group,
+        topics=tuple(topics),
+        start=begin,
+        end=stop,
+        runbook=load_runbook(settings.runbook),
+        namespace=settings.namespace,
+        selector=settings.selector,
+    )
+    sources = configured_sources(settings, scope)
+    if not sources:
+        msg = "No source is configured, so there is nothing to read."
+        raise UsageError(
+            msg,
+            hint="Give --prometheus URL, --bootstrap HOST:PORT or --kubeconfig PATH, or write them "
+            "in lagkit.toml. `lagkit demo` needs none.",
+        )
+    answers = ask_all(sources, scope, settings, on_progress=on_progress)
+    return build_incident(scope, answers, settings)
+
+
+def configured_sources(settings: Settings, scope: Scope) -> dict[str, Source]:
+    """Return the sources that have an address, by name."""
+    found: dict[str, Source] = {}
+    if settings.prometheus:
+        from lagkit.sources.prometheus import PrometheusSource
+
+        found["prometheus"] = PrometheusSource(settings.prometheus, settings.prometheus_login)
+    if settings.bootstrap:
+        from lagkit.sources.kafka import KafkaSource
+
+        found["kafka"] = KafkaSource(settings.bootstrap, settings.kafka_properties)
+    if settings.kubeconfig or settings.in_cluster or settings.context:
+        from lagkit.sources.kubernetes import KubernetesSource
+
+        found["kubernetes"] = KubernetesSource(
+            settings.kubeconfig, settings.context, settings.in_cluster
+        )
+    known = {entry.name: entry.url for entry in scope.runbook.group(scope.group).downstream}
+    urls = {name: settings.downstream.get(name) or url for name, url in known.items()}
+    urls = {name: url for name, url in urls.items() if url}
+    if urls:
+        from lagkit.sources.downstream import DownstreamSource
+
+        found["downstream"] = DownstreamSource(urls, settings.downstream_login)
+    return found
+
+
+def ask_all(
+    sources: Mapping[str, Source],
+    scope: Scope,
+    settings: Settings,
+    *,
+    on_progress: Progress | None = None,
+) -> dict[str, Answer]:
+    """Ask all sources at once; return one answer each, whatever happens inside them."""
+    done: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    started = time.monotonic()
+    budgets = {name: float(getattr(settings.budgets, name)) for name in sources}
+
+    def run(name: str, source: Source) -> None:
+        begun = time.monotonic()
+        try:
+            done.put(source.fetch(scope, budget_seconds=budgets[name]))
+        except Exception as error:  # noqa: BLE001 - the boundary: a fault of one source stays there
+            done.put(
+                Answer(name, "unavailable", f"lagkit's own fault in this source: "
+                       f"{type(error).__name__}: {error}", time.monotonic() - begun)
+            )
+
+    # Daemon threads: one that is stuck inside a library must not keep the process alive.
+    for name, source in sources.items():
+        threading.Thread(target=run, args=(name, source), name=f"lagkit-{name}", daemon=True
+                         ).start()
+    answers: dict[str, Answer] = {}
+    while len(answers) < len(sources):
+        waiting = {name: budgets[name] + _GRACE_SECONDS for name in sources if name not in answers}
+        left = started + max(waiting.values()) - time.monotonic()
+        try:
+            answer = done.get(timeout=max(0.0, left))
+        except queue.Empty:
+            break
+        answers[answer.source] = answer
+        if on_progress:
+            on_progress(f"{answer.source}: {answer.status} in {answer.seconds:.1f} s. "
+                        f"{answer.detail}")
+    for name in sources:
+        if name not in answers:
+            answers[name] = Answer(
+                name,
+                "unavailable",
+                f"It did not come back within its budget of {budgets[name]:g} s.",
+                time.monotonic() - started,
+            )
+            if on_progress:
+                on_progress(f"{name}: gave up after {budgets[name]:g} s.")
+    return answers
+
+
+def build_incident(scope: Scope, answers: Mapping[str, Answer], settings: Settings) -> Incident:
+    """Join the answers into an incident, redacted. Raises as :func:`capture` does."""
+    sources = {
+        name: SourceReport(answers[name].status, answers[name].detail,
+                           round(answers[name].seconds, 2))
+        if name in answers
+        else SourceReport("not_configured", "No address was given.", 0.0)
+        for name in SOURCES
+    }
+    tables = {name: frames.empty(name) for name in frames.FRAMES}
+    for answer in answers.values():
+        tables.update(answer.frames)
+    asked = [answer.queries for answer in answers.values() if len(answer.queries)]
+    if asked:
+        tables["queries"] = frames.normalise("queries", pd.concat(asked, ignore_index=True))
+    _refuse_nothing(scope, answers, tables)
+    removed_salt = secrets.token_bytes(16) if settings.redact_addresses else None
+    redactor = Redactor(removed_salt)
+    clean, removed = redact_frames(tables, redactor)
+    topics = scope.topics or tuple(
+        sorted({*clean["offsets"]["topic"].unique(), *clean["partitions"].loc[
+            clean["partitions"]["group"] == scope.group, "topic"].unique()})
+    )
+    facts = {name: dict(sorted(answer.facts.items())) for name, answer in answers.items()}
+    cluster = settings.cluster or facts.get("kafka", {}).get("cluster_id", "") or "unnamed"
+    digest = hashlib.sha256(
+        f"{cluster}\0{scope.group}\0{scope.start.isoformat()}\0{scope.end.isoformat()}".encode()
+    ).hexdigest()[:8]
+    return Incident(
+        id=f"{scope.end:%Y%m%dT%H%M%SZ}-{digest}",
+        cluster=cluster,
+        group=scope.group,
+        topics=topics,
+        start=scope.start,
+        end=scope.end,
+        captured_at=pd.Timestamp.now("UTC").floor("ms").as_unit("us"),
+        lagkit_version=__version__,
+        runbook=scope.runbook,
+        tables=clean,
+        sources=sources,
+        facts=facts,
+        coverage=tuple(
+            Gap(name, blind.what, blind.why, blind.fix)
+            for name in SOURCES
+            if name in answers
+            for blind in answers[name].blind
+        ),
+        redactions=removed,
+    )
+
+
+def _refuse_nothing(
+    scope: Scope, answers: Mapping[str, Answer], tables: Mapping[str, pd.DataFrame]
+) -> None:
+    if all(answer.status == "unavailable" for answer in answers.values()):
+        details = "\n".join(f"  {name}: {answer.detail}" for name, answer in answers.items())
+        msg = f"No source could be read:\n{details}"
+        raise NoSourceReadable(msg, hint="`lagkit doctor` says per source what to mend.")
+    asked = [name for name in ("prometheus", "kafka") if name in answers
+             and answers[name].status in ("ok", "partial")]
+    known = len(tables["offsets"]) or len(tables["members"]) or (
+        (tables["partitions"]["group"] == scope.group).any()
+    )
+    denied = (tables["queries"]["outcome"].isin(["denied", "timeout", "failed"])).any()
+    exists = answers.get("kafka") and answers["kafka"].facts.get("group_exists") == "yes"
+    if asked and not known and not exists and not denied:
+        near = sorted({name for source in asked
+                       for name in answers[source].facts.get("near_groups", "").split(",") if name})
+        msg = (f"No group {scope.group!r} between {scope.start:%Y-%m-%d %H:%M:%SZ} and "
+               f"{scope.end:%Y-%m-%d %H:%M:%SZ} in {' and '.join(asked)}.")
+        raise NothingThere(
+            msg,
+            hint=f"Near: {', '.join(near)}." if near else "Check the name and the window.",
+        )

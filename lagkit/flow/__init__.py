@@ -1,0 +1,55 @@
+"""Offset arithmetic: pure functions from the frame `offsets` to rates, ages, onset and forecasts.
+
+Everything starts with :func:`clean_offsets`; every other function takes its result, or the totals
+:func:`group_flow` makes of it. Frames in, frames and frozen records out: no clock, no network, no
+display, and no idea of what a cause is. NaN is *unknown* throughout, never zero.
+"""
+
+from __future__ import annotations
+
+from lagkit.flow import burrow
+from lagkit.flow.backlog import (
+    Delay,
+    Drain,
+    LossDeadline,
+    delay_area,
+    drain,
+    loss_deadline,
+)
+from lagkit.flow.offsets import clean_offsets, group_flow, rates, scrape_step
+from lagkit.flow.growth import FlowShares, Onset, onset, onset_by_partition, shares
+from lagkit.flow.status import (
+    Concentration,
+    alignment,
+    concentration,
+    modified_z,
+    partition_status,
+    state,
+)
+from lagkit.flow.timelag import time_lag
+
+__all__ = [
+    "Concentration",
+    "Delay",
+    "Drain",
+    "FlowShares",
+    "LossDeadline",
+    "Onset",
+    "alignment",
+    "burrow",
+    "clean_offsets",
+    "concentration",
+    "delay_area",
+    "drain",
+    "group_flow",
+    "loss_deadline",
+    "modified_z",
+    "onset",
+    "onset_by_partition",
+    "partition_status",
+    "rates",
+    "scrape_step",
+    "shares",
+    "state",
+    "time_lag",
+]

@@ -1,0 +1,333 @@
+"""From an incident to a verdict: measure the flow, run the signals, rank the causes, say it.
+
+The one place that knows the order of the steps. Same incident in, same verdict out: no clock, no
+network, no randomness, and nothing is printed or drawn.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from lagkit import flow as flows
+from lagkit import frames, model, ranking, remedies, signals
+from lagkit.causes import NONE, UNKNOWN, Catalogue, catalogue
+from lagkit.incident import Incident
+from lagkit.ownership import owners
+from lagkit.runbook import Group
+from lagkit.version import __version__
+
+if TYPE_CHECKING:
+    from lagkit.figure import Figure
+
+_SHORTEST_TREND_SECONDS = 60.0
+_LONGEST_TREND_SECONDS = 600.0
+_DEFAULT_STEP_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Everything computed from offsets, as frames and frozen records (``lagkit.flow``)."""
+
+    cleaned: pd.DataFrame
+    group: pd.DataFrame
+    rates: pd.DataFrame
+    time_lag: pd.DataFrame
+    status: pd.DataFrame
+    onset: flows.Onset | None
+    shares: flows.FlowShares | None
+    drain: flows.Drain | None
+    deadline: flows.LossDeadline | None
+    delay: flows.Delay | None
+    state: model.State
+    step_seconds: float
+
+
+def offset_history(incident: Incident) -> pd.DataFrame:
+    """Return the frame `offsets`: from Prometheus, else the broker's own snapshots."""
+    if len(incident.offsets):
+        return incident.offsets
+    own = incident.partitions
+    own = own.loc[own["group"] == incident.group]
+    return frames.normalise(
+        "offsets",
+        own[["timestamp", "group", "topic", "partition", "committed_offset", "log_end_offset",
+             "log_start_offset", "query_id"]],
+    )
+
+
+def measure(incident: Incident, *, promise_seconds: float) -> Flow:
+    """Return the flow of the incident's group over its window."""
+    cleaned = flows.clean_offsets(offset_history(incident))
+    group = flows.group_flow(cleaned)
+    onset = flows.onset(group) if len(group) else None
+    end = incident.end
+    trend = _LONGEST_TREND_SECONDS
+    if onset is not None:
+        since = (end - onset.at).total_seconds()
+        trend = float(np.clip(since, _SHORTEST_TREND_SECONDS, _LONGEST_TREND_SECONDS))
+    drain = flows.drain(cleaned, end=end, window_seconds=trend) if len(cleaned) else None
+    step = flows.scrape_step(cleaned) if len(cleaned) else float("nan")
+    now = incident.group_state
+    members = now.loc[now["group"] == incident.group, "member_count"].dropna()
+    return Flow(
+        cleaned=cleaned,
+        group=group.rename_axis("timestamp").reset_index(),
+        rates=flows.rates(cleaned),
+        time_lag=flows.time_lag(cleaned),
+        status=flows.partition_status(
+            cleaned, end=end, members=int(members.iloc[-1]) if len(members) else None,
+            promise_seconds=promise_seconds, window_seconds=trend,
+        ),
+        onset=onset,
+        shares=flows.shares(group, onset) if onset is not None else None,
+        drain=drain,
+        deadline=_deadline(incident, cleaned),
+        delay=flows.delay_area(cleaned, start=incident.start, end=end,
+                               promise_seconds=promise_seconds) if len(cleaned) else None,
+        state=flows.state(group, onset, drain, window_seconds=trend) if len(group) else "unknown",
+        step_seconds=_DEFAULT_STEP_SECONDS if np.isnan(step) else step,
+    )
+
+
+def _deadline(incident: Incident, cleaned: pd.DataFrame) -> flows.LossDeadline | None:
+    """Return the earliest deadline over the topics, each with its own retention."""
+    configs = incident.configs
+    retention = configs.loc[
+        (configs["resource"] == "topic") & (configs["key"] == "retention.ms")
+    ].set_index("name")["value"]
+    found = []
+    for topic, rows in cleaned.groupby("topic"):
+        value = pd.to_numeric(retention.get(topic), errors="coerce") if topic in retention else None
+        known = None if value is None or pd.isna(value) or value < 0 else float(value)
+        deadline = flows.loss_deadline(rows.reset_index(drop=True), retention_ms=known,
+                                       end=incident.end)
+        if deadline is not None:
+            found.append(deadline)
+    timed = [deadline for deadline in found if deadline.at is not None]
+    return min(timed, key=lambda d: d.at) if timed else (found[0] if found else None)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdict with what it rests on; shows itself, computes nothing more."""
+
+    incident: Incident
+    verdict: model.Verdict
+    flow: Flow
+    owners: pd.DataFrame
+    runbook_group: Group
+    catalogue: Catalogue
+
+    @property
+    def cause(self) -> str:
+        """The cause ranked first."""
+        return self.verdict.verdict.cause
+
+    @property
+    def ranking(self) -> tuple[model.RankedCause, ...]:
+        """The ranked causes."""
+        return self.verdict.ranking
+
+    def figure(self, name: str) -> Figure:
+        """Return the figure *name* (``lagkit.charts``): timeline, flow, partitions, …"""
+        from lagkit import charts
+
+        return charts.figure(self, name)
+
+    def explain(self, cause: str) -> Explanation:
+        """Return evidence for and against *cause*, what was not checked, what would change it."""
+        return Explanation(self.catalogue.cause(cause).title, self.verdict.cause(cause))
+
+    def __repr__(self) -> str:
+        """Return the first screen: what the engineer on call reads."""
+        from lagkit.report import first_screen
+
+        return first_screen(self)
+
+    def _repr_markdown_(self) -> str:
+        from lagkit.report import first_screen
+
+        return f"```\n{first_screen(self)}\n```"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One cause explained; text in a terminal, a list in a notebook."""
+
+    title: str
+    entry: model.RankedCause
+
+    def __repr__(self) -> str:
+        """Return the explanation as plain text."""
+        entry = self.entry
+        lines = [
+            f"{self.title} ({entry.cause}): {entry.probability:.0%}, "
+            f"before any evidence {entry.prior:.0%}; {entry.status.replace('_', ' ')}, "
+            f"role {entry.role}"
+        ]
+        for heading, rows in (("for", entry.evidence_for), ("against", entry.evidence_against)):
+            lines += [f"  {heading:<8}{row.weight:+.2f} nats  {row.statement}" for row in rows]
+        lines += [f"  not checked  {text}" for text in entry.not_checked]
+        lines += [f"  would change it  {text}" for text in entry.would_change]
+        return "\n".join(lines)
+
+
+def investigate(incident: Incident) -> Result:
+    """Return the verdict on *incident*: ranked causes, findings, impact, forecast, actions."""
+    group = incident.runbook.group(incident.group)
+    known = catalogue()
+    flow = measure(incident, promise_seconds=group.promise_seconds)
+    owned = owners(
+        incident.members.loc[incident.members["group"] == incident.group], incident.pods
+    )
+    context = signals.Context(incident, flow, owned, group)
+    checks = signals.run(context, known)
+    onset = None
+    if flow.onset is not None:
+        onset = model.Onset(flow.onset.at, flow.onset.earliest, flow.onset.latest)
+    ranked = ranking.rank(
+        checks, known, ratings=incident.runbook.priors, onset=onset,
+        step_seconds=flow.step_seconds,
+    )
+    impact = _impact(incident, flow)
+    members = incident.group_state.loc[
+        incident.group_state["group"] == incident.group, "member_count"
+    ].dropna()
+    names = remedies.names(
+        incident, ranked.findings, unread=impact.lag_messages_now,
+        members=float(members.iloc[-1]) if len(members) else None,
+        usual_members=remedies.usual_members(incident, context.onset_earliest),
+    )
+    verdict = model.Verdict(
+        incident=model.IncidentReference(
+            incident.id, incident.cluster, incident.group, incident.topics, incident.start,
+            incident.end,
+        ),
+        generated_at=incident.captured_at,
+        lagkit_version=__version__,
+        state=flow.state,
+        onset=onset,
+        verdict=_headline(ranked, known),
+        ranking=ranked.causes,
+        findings=ranked.findings,
+        impact=impact,
+        forecast=_forecast(incident, flow),
+        actions=remedies.actions(incident.runbook, ranked.causes, names),
+        do_not=remedies.do_not(incident.runbook, ranked.causes, names),
+        sources=incident.sources,
+        not_checked=_not_checked(incident, checks, known),
+        checks=checks,
+        next_check=ranked.next_check,
+    )
+    return Result(incident, verdict, flow, owned, group, known)
+
+
+def _headline(ranked: ranking.Ranking, known: Catalogue) -> model.Headline:
+    top = ranked.top
+    cause = known.cause(top.cause)
+    seen = {finding.id: finding for finding in ranked.findings}
+    # Reasons are what was seen, the most telling first; what was looked for and not seen is not one.
+    reasons = [seen[line.id].statement for line in top.evidence_for if line.id in seen][:2]
+    if top.cause == UNKNOWN:
+        second = ranked.causes[1]
+        summary = ("the evidence does not single out a cause; nearest is "
+                   f"{known.cause(second.cause).title.lower()}")
+    elif top.cause == NONE:
+        summary = reasons[0] if reasons else "the group keeps its promise"
+    else:
+        summary = "; ".join(reasons) if reasons else cause.meaning
+    return model.Headline(
+        cause=top.cause,
+        likelihood=top.probability,
+        likelihood_term=ranking.likelihood_term(top.probability),
+        confidence=ranked.confidence,
+        summary=f"{cause.title}: {summary}",
+        evidence_checked=ranked.evidence_checked,
+        evidence_total=ranked.evidence_total,
+    )
+
+
+def _impact(incident: Incident, flow: Flow) -> model.Impact:
+    delay = flow.delay
+    lag = flow.group["lag_messages"].dropna() if len(flow.group) else pd.Series(dtype="float64")
+    ages = flow.time_lag.dropna(subset=["time_lag_seconds"])
+    last = ages.loc[ages["timestamp"] == ages["timestamp"].max()] if len(ages) else ages
+    oldest = last.loc[last["time_lag_seconds"].idxmax()] if len(last) else None
+    return model.Impact(
+        peak_lag_messages=_known(delay.peak_lag_messages) if delay else None,
+        peak_age_seconds=_known(delay.peak_age_seconds) if delay else None,
+        messages_delayed=_known(delay.messages_delayed) if delay else None,
+        delay_message_seconds=_known(delay.message_seconds) if delay else None,
+        slo_minutes_broken=_known(delay.slo_minutes_broken) if delay else None,
+        messages_lost=_lost(incident, flow),
+        lag_messages_now=_known(float(lag.iloc[-1])) if len(lag) else None,
+        oldest_age_seconds_now=_known(float(oldest.time_lag_seconds)) if oldest is not None
+        else None,
+        oldest_age_is_at_least=bool(oldest.censored) if oldest is not None else False,
+    )
+
+
+def _lost(incident: Incident, flow: Flow) -> float | None:
+    """Return records deleted unread: 0 only when every log start was known, else None."""
+    own = incident.partitions
+    own = own.loc[own["group"] == incident.group]
+    table = own if len(own) else flow.cleaned
+    if table.empty:
+        return None
+    last = table.sort_values("timestamp").groupby(["topic", "partition"]).last()
+    lost = (last["log_start_offset"] - last["committed_offset"]).clip(lower=0)
+    if lost.sum() > 0:
+        return float(lost.sum())
+    committed = last["committed_offset"].notna()
+    return 0.0 if last.loc[committed, "log_start_offset"].notna().all() and committed.any() else None
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _forecast(incident: Incident, flow: Flow) -> model.Forecast:
+    drain, deadline = flow.drain, flow.deadline
+    catch_up = None
+    if drain is not None and flow.state not in ("healthy", "recovered", "unknown"):
+        seconds = (drain.low_seconds, drain.mid_seconds, drain.high_seconds)
+        # An interval that has no upper end is "maybe never": not a date.
+        if all(np.isfinite(value) for value in seconds):
+            catch_up = model.CatchUp(
+                *(incident.end + pd.Timedelta(round(value), "s") for value in seconds)
+            )
+    return model.Forecast(
+        net_drain_per_second=_known(drain.net_per_second) if drain else None,
+        catch_up_at=catch_up,
+        data_loss_at=deadline.at if deadline is not None else None,
+        data_loss_rule=deadline.rule if deadline is not None else "",
+    )
+
+
+def _not_checked(
+    incident: Incident, checks: tuple[model.Check, ...], known: Catalogue
+) -> tuple[str, ...]:
+    """Return what was not seen and why: gaps of the sources first, then unanswered questions."""
+    told = [f"{gap.what}: {gap.why}" + (f" Fix: {gap.fix}" if gap.fix else "")
+            for gap in incident.coverage]
+    told += [
+        f"{name}: {report.detail}"
+        for name, report in incident.sources.items()
+        if report.status in ("unavailable", "not_configured")
+    ]
+    told += [f"{known.kind(check.kind).question} {check.reason}".strip()
+             for check in checks if check.outcome == "not_checked"]
+    return tuple(dict.fromkeys(told))
+
+
+@functools.cache
+def demo_path() -> str:
+    """Return the path of the bundled incident, recorded from the lab."""
+    from lagkit.resources import resource_path
+
+    return str(resource_path("templates/demo/deployment-worker.lagkit"))

@@ -1,0 +1,252 @@
+"""The words of a verdict: findings, ranked causes, impact, forecast, actions.
+
+Everything here is frozen data. ``to_json`` gives ``verdict.json`` of the contract
+(``lagkit.verdict/1``); ``json_schema`` publishes its shape. No arithmetic and no display.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import pandas as pd
+
+SCHEMA = "lagkit.verdict/1"
+
+State = Literal["growing", "draining", "stalled", "recovered", "healthy", "unknown"]
+CheckStatus = Literal["validated", "invalidated", "inconclusive", "not_checked"]
+Role = Literal["primary", "contributing", "mechanism", "none"]
+Confidence = Literal["high", "moderate", "low"]
+Safety = Literal["read_only", "disruptive", "data_loss", "irreversible"]
+SourceName = Literal["prometheus", "kafka", "kubernetes", "downstream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked for and seen, with the number, the time and the query behind it.
+
+    ``weights`` are nats by cause, filled in by the ranking; a signal knows no cause. ``id`` is the
+    kind of evidence, optionally with ``:what``, e.g. ``pod_restarts`` or ``stalled_partition:3``.
+    """
+
+    id: str
+    statement: str
+    source: SourceName
+    query: str
+    onset: datetime | None = None
+    value: float | None = None
+    baseline: float | None = None
+    unit: str = ""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    quote: str = ""
+    """A log line or event that shows it, bounded and redacted; hostile until escaped."""
+
+    @property
+    def kind(self) -> str:
+        """The evidence kind, without the part after the colon."""
+        return self.id.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The outcome of one evidence kind: present (with findings), absent, or not checked."""
+
+    kind: str
+    outcome: Literal["present", "absent", "not_checked"]
+    findings: tuple[Finding, ...] = ()
+    reason: str = ""
+    """What was seen instead (absent), or what was missing (not checked)."""
+    source: SourceName = "prometheus"
+    query: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """When the trouble began, as an interval."""
+
+    at: datetime
+    earliest: datetime
+    latest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One line for or against a cause: the finding's id, its weight in nats and the sentence."""
+
+    id: str
+    weight: float
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class RankedCause:
+    """One cause in the ranking."""
+
+    cause: str
+    rank: int
+    probability: float
+    prior: float
+    status: CheckStatus
+    role: Role
+    evidence_for: tuple[Evidence, ...] = ()
+    evidence_against: tuple[Evidence, ...] = ()
+    not_checked: tuple[str, ...] = ()
+    would_change: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The verdict in one line, and how sure of it."""
+
+    cause: str
+    likelihood: float
+    likelihood_term: str
+    confidence: Confidence
+    summary: str
+    evidence_checked: int = 0
+    evidence_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """What it cost; None where it could not be known."""
+
+    peak_lag_messages: float | None = None
+    peak_age_seconds: float | None = None
+    messages_delayed: float | None = None
+    delay_message_seconds: float | None = None
+    slo_minutes_broken: float | None = None
+    messages_lost: float | None = None
+    lag_messages_now: float | None = None
+    oldest_age_seconds_now: float | None = None
+    oldest_age_is_at_least: bool = False
+    """True: the age is censored by the window; the truth is this or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """When the backlog will be gone, as an interval."""
+
+    low: datetime
+    mid: datetime
+    high: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Where it goes if nothing changes. ``catch_up_at`` None: never at this rate, or unknown."""
+
+    net_drain_per_second: float | None = None
+    catch_up_at: CatchUp | None = None
+    data_loss_at: datetime | None = None
+    data_loss_rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A command for a person to run, never run by lagkit."""
+
+    command: str
+    why: str
+    safety: Safety
+    preconditions: tuple[str, ...] = ()
+    title: str = ""
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """How a source did."""
+
+    status: Literal["ok", "partial", "unavailable", "not_configured"]
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentReference:
+    """Which incident a verdict is about."""
+
+    id: str
+    cluster: str
+    group: str
+    topics: tuple[str, ...]
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The whole answer. Same incident in, same verdict out."""
+
+    incident: IncidentReference
+    generated_at: datetime
+    lagkit_version: str
+    state: State
+    onset: Onset | None
+    verdict: Headline
+    ranking: tuple[RankedCause, ...]
+    findings: tuple[Finding, ...]
+    impact: Impact
+    forecast: Forecast
+    actions: tuple[Action, ...]
+    do_not: tuple[str, ...]
+    sources: Mapping[str, SourceReport]
+    not_checked: tuple[str, ...]
+    checks: tuple[Check, ...] = ()
+    next_check: str = ""
+    schema: str = SCHEMA
+
+    def cause(self, name: str) -> RankedCause:
+        """Return the ranked entry of cause *name*; KeyError if it was not ranked."""
+        for entry in self.ranking:
+            if entry.cause == name:
+                return entry
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as plain JSON types, key order as in the contract."""
+        plain = _plain(self)
+        assert isinstance(plain, dict)
+        first = ["schema", *(k for k in plain if k != "schema")]
+        return {key: plain[key] for key in first}
+
+    def to_json(self) -> str:
+        """Return ``verdict.json``: two-space indent, UTF-8, one final newline, no NaN."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of ``verdict.json``."""
+    from pydantic import TypeAdapter
+
+    schema = TypeAdapter(Verdict).json_schema(mode="serialization")
+    schema["$id"] = f"urn:{SCHEMA.replace('/', ':')}"
+    schema["title"] = SCHEMA
+    return schema
+
+
+def timestamp_text(moment: datetime) -> str:
+    """Return *moment* as ISO 8601 in UTC to the millisecond, e.g. 2026-11-23T02:14:30.000Z."""
+    stamp = pd.Timestamp(moment).tz_convert("UTC")
+    return stamp.strftime("%Y-%m-%dT%H:%M:%S.") + f"{stamp.microsecond // 1000:03d}Z"
+
+
+def _plain(value: Any) -> Any:
+    """Reduce to JSON types; floats to 10 significant digits, so that bytes do not depend on the CPU."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return timestamp_text(value)
+    if isinstance(value, float):
+        return float(f"{value:.10g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,414 @@
+"""From checks to ranked causes: weights of evidence, the mechanism graph, the grounding gate.
+
+The steps, in order, each a plain function of its inputs:
+
+1. every check becomes weights in nats per cause (``causes.EvidenceKind.weight``); what was not
+   checked weighs nothing; what began too long after the lag counts little, it is an effect;
+2. correlated kinds are added up per group and capped;
+3. a grounded cause may explain what it sets off (mechanism graph), so the cascade's entry is not
+   outweighed by its own symptoms;
+4. prior + evidence, tempered, give probabilities that sum to 1;
+5. a cause without discriminating evidence in time is capped, and ``unknown`` takes the rest;
+6. roles, status, and the check that would teach most are read off the result.
+
+No frame, no clock, no display.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from lagkit.causes import GROUP_CAP_NATS, NONE, UNKNOWN, Catalogue, EvidenceKind
+from lagkit.model import (
+    Check,
+    CheckStatus,
+    Confidence,
+    Evidence,
+    Finding,
+    Onset,
+    RankedCause,
+    Role,
+)
+
+TEMPER = 0.7
+"""Exponent on the evidence. Naive Bayes counts dependent evidence as independent and is too sure
+(Zadrozny & Elkan 2001); to be fitted on the calibration split, until then a plain discount."""
+
+SET_OFF_PROBABILITY = 0.3
+"""P(a cause at work sets off the next one of the mechanism graph), per edge."""
+
+LATE_FACTOR = 0.25
+"""Share of its weight that evidence keeps when it began too late to be the cause."""
+
+UNGROUNDED_CAP = 0.5
+"""A cause that cites no discriminating evidence in time is never more probable than this."""
+
+UNGROUNDED_KEEP = 0.5
+"""Share of its probability a cause keeps when nothing at all is grounded."""
+
+ACTIVE_NATS = 1.0
+"""Own evidence a grounded cause needs to count as at work beside the primary one."""
+
+_LADDER = (
+    (0.05, "almost no chance"),
+    (0.20, "very unlikely"),
+    (0.45, "unlikely"),
+    (0.55, "roughly even"),
+    (0.80, "likely"),
+    (0.95, "very likely"),
+)
+
+
+def likelihood_term(probability: float) -> str:
+    """Return the word of the ICD 203 ladder for *probability*."""
+    for limit, term in _LADDER:
+        if probability < limit:
+            return term
+    return "almost certain"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The ranked causes with all that the report needs to explain them."""
+
+    causes: tuple[RankedCause, ...]
+    findings: tuple[Finding, ...]
+    next_check: str
+    confidence: Confidence
+    evidence_checked: int
+    evidence_total: int
+
+    @property
+    def top(self) -> RankedCause:
+        """The cause ranked first."""
+        return self.causes[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """One check with its kind and its weights per cause, own and with the graph's help."""
+
+    kind: EvidenceKind
+    check: Check
+    late: bool
+    own: Mapping[str, float]
+
+
+def rank(
+    checks: Sequence[Check],
+    catalogue: Catalogue,
+    *,
+    ratings: Mapping[str, str],
+    onset: Onset | None,
+    step_seconds: float,
+) -> Ranking:
+    """Rank the causes of *catalogue* by *checks*; probabilities sum to 1.
+
+    Parameters
+    ----------
+    ratings
+        The runbook's rating per cause (high, medium, low).
+    onset
+        When the lag began, or None: then no evidence is late.
+    step_seconds
+        Resolution of the history; widens what counts as in time.
+    """
+    priors = catalogue.priors(ratings)
+    weighed = [
+        _weigh(catalogue.kind(check.kind), check, priors, onset, step_seconds)
+        for check in sorted(checks, key=lambda check: check.kind)
+    ]
+    grounded = {cause: _grounded(cause, weighed) for cause in priors}
+    helped = [_with_mechanism(item, weighed, grounded, catalogue) for item in weighed]
+    own = _support([dict(item.own) for item in weighed], priors, weighed)
+    probabilities = _gate(_posterior(priors, _support(helped, priors, weighed)), grounded)
+    order = sorted(priors, key=lambda cause: (-probabilities[cause], -priors[cause], cause))
+    primary = order[0]
+    causes = tuple(
+        _ranked(
+            cause, number, probabilities, priors, weighed, helped, grounded, own, primary,
+            catalogue,
+        )
+        for number, cause in enumerate(order, start=1)
+    )
+    checked = sum(item.check.outcome != "not_checked" for item in weighed)
+    return Ranking(
+        causes=causes,
+        findings=_findings(weighed, helped),
+        next_check=_next_check(weighed, probabilities, catalogue),
+        confidence=_confidence(causes, weighed, grounded, checked),
+        evidence_checked=checked,
+        evidence_total=len(weighed),
+    )
+
+
+def _weigh(
+    kind: EvidenceKind,
+    check: Check,
+    causes: Mapping[str, float],
+    onset: Onset | None,
+    step_seconds: float,
+) -> _Weighed:
+    if check.outcome == "not_checked":
+        return _Weighed(kind, check, late=False, own=dict.fromkeys(causes, 0.0))
+    present = check.outcome == "present"
+    late = present and _is_late(check, onset, kind.delay_seconds + 2 * step_seconds)
+    factor = LATE_FACTOR if late else 1.0
+    return _Weighed(
+        kind,
+        check,
+        late=late,
+        own={cause: factor * kind.weight(cause, present=present) for cause in causes},
+    )
+
+
+def _is_late(check: Check, onset: Onset | None, tolerance_seconds: float) -> bool:
+    starts = [finding.onset for finding in check.findings if finding.onset is not None]
+    if onset is None or not starts:
+        return False
+    return min(starts) > onset.latest + pd.Timedelta(tolerance_seconds, "s")
+
+
+def _grounded(cause: str, weighed: Sequence[_Weighed]) -> bool:
+    return any(
+        item.check.outcome == "present" and not item.late and item.kind.level(cause) == "++"
+        for item in weighed
+    )
+
+
+def _first_onset(cause: str, weighed: Sequence[_Weighed]) -> pd.Timestamp | None:
+    starts = [
+        pd.Timestamp(finding.onset)
+        for item in weighed
+        if item.check.outcome == "present" and item.kind.level(cause) == "++"
+        for finding in item.check.findings
+        if finding.onset is not None
+    ]
+    return min(starts) if starts else None
+
+
+def _with_mechanism(
+    item: _Weighed,
+    weighed: Sequence[_Weighed],
+    grounded: Mapping[str, bool],
+    catalogue: Catalogue,
+) -> dict[str, float]:
+    """Let grounded causes explain the evidence of what they set off, edge by edge."""
+    weights = dict(item.own)
+    if item.check.outcome != "present":
+        return weights
+    starts = [pd.Timestamp(f.onset) for f in item.check.findings if f.onset is not None]
+    base = item.kind.probability("")
+    for cause in weights:
+        if not grounded[cause]:
+            continue
+        began = _first_onset(cause, weighed)
+        if began is not None and starts and min(starts) < began - pd.Timedelta(
+            item.kind.delay_seconds, "s"
+        ):
+            continue
+        through = max(
+            (
+                SET_OFF_PROBABILITY**distance * item.kind.probability(follower)
+                for follower, distance in _distances(cause, catalogue).items()
+            ),
+            default=0.0,
+        )
+        if through > item.kind.probability(cause):
+            factor = LATE_FACTOR if item.late else 1.0
+            weights[cause] = max(weights[cause], factor * math.log(through / base))
+    return weights
+
+
+def _distances(cause: str, catalogue: Catalogue) -> dict[str, int]:
+    found: dict[str, int] = {}
+    edge, distance = [cause], 0
+    while edge:
+        distance += 1
+        edge = [f for name in edge for f in catalogue.cause(name).leads_to if f not in found]
+        found.update(dict.fromkeys(edge, distance))
+    return found
+
+
+def _support(
+    weights: Sequence[Mapping[str, float]],
+    causes: Mapping[str, float],
+    weighed: Sequence[_Weighed],
+) -> dict[str, float]:
+    """Return nats per cause: added up within a group, capped, then added over groups."""
+    groups: dict[str, dict[str, float]] = {}
+    for number, item in enumerate(weights):
+        group = groups.setdefault(weighed[number].kind.group, dict.fromkeys(causes, 0.0))
+        for cause in causes:
+            group[cause] += item[cause]
+    return {
+        cause: sum(
+            float(np.clip(group[cause], -GROUP_CAP_NATS, GROUP_CAP_NATS))
+            for group in groups.values()
+        )
+        for cause in causes
+    }
+
+
+def _posterior(priors: Mapping[str, float], support: Mapping[str, float]) -> dict[str, float]:
+    names = list(priors)
+    logits = np.array([math.log(priors[name]) + TEMPER * support[name] for name in names])
+    shares = np.exp(logits - logits.max())
+    return dict(zip(names, (shares / shares.sum()).tolist(), strict=True))
+
+
+def _gate(probabilities: dict[str, float], grounded: Mapping[str, bool]) -> dict[str, float]:
+    """Cap what cites no discriminating evidence in time; ``unknown`` takes what is cut off."""
+    out = dict(probabilities)
+    nothing = not any(grounded.values())
+    for cause, probability in probabilities.items():
+        if cause == UNKNOWN or grounded[cause]:
+            continue
+        keep = probability * UNGROUNDED_KEEP if nothing else min(probability, UNGROUNDED_CAP)
+        out[UNKNOWN] += probability - keep
+        out[cause] = keep
+    return out
+
+
+def _ranked(
+    cause: str,
+    number: int,
+    probabilities: Mapping[str, float],
+    priors: Mapping[str, float],
+    weighed: Sequence[_Weighed],
+    helped: Sequence[Mapping[str, float]],
+    grounded: Mapping[str, bool],
+    own: Mapping[str, float],
+    primary: str,
+    catalogue: Catalogue,
+) -> RankedCause:
+    lines = [
+        Evidence(_evidence_id(item.check), round(weights[cause], 3), _sentence(item.check))
+        for item, weights in zip(weighed, helped, strict=True)
+        if abs(weights[cause]) >= _NEGLIGIBLE_NATS
+    ]
+    pointing = [item for item in weighed if item.kind.level(cause) == "++"]
+    unchecked = [item for item in weighed if item.check.outcome == "not_checked"
+                 and item.kind.level(cause) in ("++", "--")]
+    active = grounded[cause] and own[cause] >= ACTIVE_NATS
+    role: Role = "none"
+    if cause == primary:
+        role = "primary" if cause != NONE else "none"
+    elif active and cause not in (UNKNOWN, NONE):
+        role = "mechanism" if cause in catalogue.downstream_of(primary) else "contributing"
+    status: CheckStatus = "inconclusive"
+    if pointing and all(item.check.outcome == "not_checked" for item in pointing):
+        status = "not_checked"
+    elif (cause == primary and grounded[cause] and probabilities[cause] >= UNGROUNDED_CAP) or (
+        active and role in ("mechanism", "contributing")
+    ):
+        status = "validated"
+    elif not grounded[cause] and own[cause] <= -ACTIVE_NATS and cause != UNKNOWN:
+        status = "invalidated"
+    return RankedCause(
+        cause=cause,
+        rank=number,
+        probability=probabilities[cause],
+        prior=priors[cause],
+        status=status,
+        role=role,
+        evidence_for=tuple(sorted((e for e in lines if e.weight > 0),
+                                  key=lambda e: (-e.weight, e.id))),
+        evidence_against=tuple(sorted((e for e in lines if e.weight < 0),
+                                      key=lambda e: (e.weight, e.id))),
+        not_checked=tuple(f"{item.kind.question} {item.check.reason}".strip()
+                          for item in unchecked),
+        would_change=tuple(_would_change(cause, item) for item in unchecked),
+    )
+
+
+_NEGLIGIBLE_NATS = 0.15
+
+
+def _would_change(cause: str, item: _Weighed) -> str:
+    direction: Literal["for", "against"] = "for" if item.kind.level(cause) == "++" else "against"
+    how = f" {item.kind.how_to_check}" if item.kind.how_to_check else ""
+    return f"A yes would speak {direction} it: {item.kind.question}{how}"
+
+
+def _evidence_id(check: Check) -> str:
+    return check.findings[0].id if check.findings else check.kind
+
+
+def _sentence(check: Check) -> str:
+    if check.findings:
+        more = len(check.findings) - 1
+        return check.findings[0].statement + (f" (and {more} more)" if more else "")
+    return check.reason
+
+
+def _findings(
+    weighed: Sequence[_Weighed], helped: Sequence[Mapping[str, float]]
+) -> tuple[Finding, ...]:
+    rows = [
+        replace(
+            finding,
+            weights={
+                cause: round(nats, 3)
+                for cause, nats in sorted(weights.items())
+                if abs(nats) >= _NEGLIGIBLE_NATS
+            },
+        )
+        for item, weights in zip(weighed, helped, strict=True)
+        for finding in item.check.findings
+    ]
+    far = pd.Timestamp.max.tz_localize("UTC")
+    return tuple(sorted(rows, key=lambda f: (f.onset or far, f.id)))
+
+
+def _entropy(probabilities: np.ndarray) -> float:
+    positive = probabilities[probabilities > 0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+def _next_check(
+    weighed: Sequence[_Weighed], probabilities: Mapping[str, float], catalogue: Catalogue
+) -> str:
+    """Return the unchecked question with the largest expected loss of entropy, or ""."""
+    names = list(probabilities)
+    now = np.array([probabilities[name] for name in names])
+    best, best_gain = "", 0.0
+    for item in weighed:
+        if item.check.outcome != "not_checked":
+            continue
+        seen = np.array([item.kind.probability(name) for name in names])
+        p_seen = float((now * seen).sum())
+        gain = _entropy(now) - (
+            p_seen * _entropy(now * seen / p_seen)
+            + (1 - p_seen) * _entropy(now * (1 - seen) / (1 - p_seen))
+        )
+        if gain > best_gain:
+            how = f" {item.kind.how_to_check}" if item.kind.how_to_check else ""
+            best, best_gain = f"{item.kind.question}{how}", gain
+    return best
+
+
+def _confidence(
+    causes: Sequence[RankedCause],
+    weighed: Sequence[_Weighed],
+    grounded: Mapping[str, bool],
+    checked: int,
+) -> Confidence:
+    """Return how far the evidence goes: what was looked at, not how probable the cause is."""
+    share = checked / len(weighed) if weighed else 0.0
+    decisive = [item for item in weighed
+                if item.kind.level(causes[0].cause) in ("++", "--")
+                or item.kind.level(causes[1].cause) in ("++", "--")]
+    seen = sum(item.check.outcome != "not_checked" for item in decisive)
+    decisive_share = seen / len(decisive) if decisive else share
+    if share >= 0.8 and decisive_share >= 0.8 and grounded[causes[0].cause]:
+        return "high"
+    if share < 0.5 or decisive_share < 0.5:
+        return "low"
+    return "moderate"

@@ -1,0 +1,180 @@
+"""The first screen: at most twelve lines of at most a hundred characters, the same everywhere.
+
+Says what is wrong, how likely, from what, what to run next, how long there is and what not to do.
+The likelihood of the cause and the confidence in the evidence stand in different lines: a reader
+who finds them in one sentence multiplies them (ICD 203).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from lagkit.wording import clock, count, duration, number, onset_text, plural, printable, shorten
+
+if TYPE_CHECKING:
+    from lagkit.model import Action, RankedCause, Verdict
+
+WIDTH = 100
+LINES = 12
+LABEL = 12
+
+STATES = {
+    "growing": "STILL GROWING",
+    "draining": "DRAINING",
+    "stalled": "STALLED",
+    "recovered": "RECOVERED",
+    "healthy": "HEALTHY",
+    "unknown": "STATE UNKNOWN",
+}
+SAFETY = {
+    "read_only": "only reads",
+    "disruptive": "disruptive",
+    "data_loss": "LOSES DATA",
+    "irreversible": "CANNOT BE UNDONE",
+}
+
+
+def first_screen(verdict: Verdict, title: str) -> str:
+    """Return the first screen of *verdict*; *title* is what its cause is called."""
+    top = verdict.ranking[0] if verdict.ranking else None
+    headline = verdict.verdict
+    lines = [
+        _heading(verdict),
+        _line("VERDICT", f"{title}: {headline.likelihood_term}. {headline.summary}"),
+        _line("EVIDENCE", _evidence(verdict)),
+        _line("  for", _joined(_for(top)) or "nothing specific was seen"),
+        _line("  against", _against(verdict, top)),
+        _line("  next", verdict.next_check) if verdict.next_check else "",
+        _line("RUN", _run(verdict.actions)),
+        _line("DEADLINE", deadline_text(verdict)),
+        _line("CATCH-UP", catch_up_text(verdict)),
+        _line("IMPACT", impact_text(verdict)),
+        _line("DO NOT", _joined(verdict.do_not)) if verdict.do_not else "",
+        _line("NOT CHECKED", _joined(verdict.not_checked)) if verdict.not_checked else "",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def deadline_text(verdict: Verdict) -> str:
+    """Return when unread data may be deleted, with the distance from the end of the window."""
+    loss, now = verdict.forecast.data_loss_at, verdict.incident.end
+    rule = printable(verdict.forecast.data_loss_rule)
+    if loss is None:
+        return rule or "no time is known at which unread data would be deleted"
+    seconds = (loss - now).total_seconds()
+    reach = f"in {duration(seconds)}" if seconds > 0 else "that is now or already past"
+    text = f"unread data may be deleted from {clock(loss, near=now)} ({reach})"
+    return f"{text}; {rule}" if rule else text
+
+
+def catch_up_text(verdict: Verdict) -> str:
+    """Return when the backlog will be gone at the present rate, as an interval."""
+    forecast, now = verdict.forecast, verdict.incident.end
+    if verdict.state in ("healthy", "recovered"):
+        return "nothing to catch up"
+    if forecast.catch_up_at is not None:
+        at = forecast.catch_up_at
+        return (
+            f"at the present rate {clock(at.mid, near=now)} (between {clock(at.low, near=now)} and "
+            f"{clock(at.high, near=now)})"
+        )
+    net = forecast.net_drain_per_second
+    if net is None:
+        return "not known: the rates could not be measured"
+    if net < 0:
+        return f"never at this rate: the backlog grows by {number(-net)} messages/s"
+    return f"not within reach at this rate: the backlog shrinks by {number(net)} messages/s"
+
+
+def impact_text(verdict: Verdict) -> str:
+    """Return late, unread, oldest, promise and loss in one line; unknown is said, not left out."""
+    impact = verdict.impact
+    oldest = duration(impact.oldest_age_seconds_now)
+    bound = "at least " if impact.oldest_age_is_at_least else ""
+    parts = [
+        f"{count(impact.messages_delayed)} messages late",
+        f"{count(impact.lag_messages_now)} unread",
+        f"oldest {bound}{oldest}",
+    ]
+    if impact.slo_minutes_broken is not None:
+        parts.append(f"promise broken for {duration(impact.slo_minutes_broken * 60)}")
+    if impact.messages_lost is None:
+        parts.append("loss not known")
+    elif impact.messages_lost > 0:
+        parts.append(f"{count(impact.messages_lost)} LOST")
+    return "; ".join(parts)
+
+
+def _heading(verdict: Verdict) -> str:
+    reference = verdict.incident
+    topics = ", ".join(printable(topic, limit=40) for topic in reference.topics[:2])
+    more = f" +{len(reference.topics) - 2}" if len(reference.topics) > 2 else ""
+    begin = verdict.onset
+    when = (
+        f"since {onset_text(begin.at, begin.earliest, begin.latest)}"
+        if begin is not None
+        else f"at {clock(reference.end, near=reference.end)}; no onset found"
+    )
+    tail = f"   {STATES[verdict.state]}   {when}"
+    name = f"{printable(reference.group, limit=60)} ← {topics or 'no topic'}{more}"
+    return shorten(name, WIDTH - len(tail)) + tail
+
+
+def _line(label: str, text: str) -> str:
+    return f"{label:<{LABEL}}{shorten(printable(text), WIDTH - LABEL)}"
+
+
+def _joined(sentences: Iterable[str]) -> str:
+    """Return as many whole sentences as fit, then how many more there are; one always shows."""
+    every = [printable(sentence).rstrip(".") for sentence in sentences]
+    room = WIDTH - LABEL
+    text = ""
+    for index, sentence in enumerate(every):
+        left = len(every) - index - 1
+        more = f" (+{left} more)" if left else ""
+        longer = f"{text}; {sentence}" if text else sentence
+        if len(longer) + len(more) > room:
+            if not text:
+                return shorten(sentence, room - len(more)) + more
+            return f"{text} (+{left + 1} more)"
+        if not left:
+            return longer
+        text = longer
+        if len(text) + len(f" (+{left} more)") > room:
+            return shorten(text, room - len(f" (+{left} more)")) + f" (+{left} more)"
+    return text
+
+
+def _for(top: RankedCause | None) -> Sequence[str]:
+    return [line.statement for line in top.evidence_for] if top else []
+
+
+def _against(verdict: Verdict, top: RankedCause | None) -> str:
+    if top is not None and top.evidence_against:
+        return _joined([line.statement for line in top.evidence_against])
+    blind = len(top.not_checked) if top is not None else len(verdict.not_checked)
+    if blind:
+        return f"nothing seen; {plural(blind, 'check')} without data could change the verdict"
+    return "nothing seen"
+
+
+def _evidence(verdict: Verdict) -> str:
+    headline = verdict.verdict
+    return (
+        f"{headline.evidence_checked} of {headline.evidence_total} checks had data; "
+        f"confidence {headline.confidence}"
+    )
+
+
+def _run(actions: Sequence[Action]) -> str:
+    """Return the first command, whole or not at all: half a command is a trap."""
+    if not actions:
+        return "no command of the runbook fits"
+    first = actions[0]
+    safety = f"   [{SAFETY[first.safety]}]"
+    command = printable(first.command)
+    multiline = len(first.command.strip().splitlines()) > 1
+    if multiline or len(command) + len(safety) > WIDTH - LABEL:
+        return f"{printable(first.title) or 'the first action'}: see the report{safety}"
+    return command + safety

@@ -1,0 +1,119 @@
+"""Frames to findings: each signal answers the questions of some kinds of evidence.
+
+A signal is a plain function of a :class:`Context`. It says what it saw, since when, against which
+baseline and from which query; it knows no cause. Every kind ends as exactly one ``Check``:
+present, absent (looked and did not see) or not checked (could not look).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from lagkit.model import Check, Finding, SourceName
+
+if TYPE_CHECKING:
+    from lagkit.causes import Catalogue
+    from lagkit.incident import Incident
+    from lagkit.investigation import Flow
+    from lagkit.runbook import Group
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a signal may look at: the incident, the flow computed from it, and who owns what."""
+
+    incident: Incident
+    flow: Flow
+    owners: pd.DataFrame
+    """topic, partition → member_id, client_id, host, pod, joined_by (``lagkit.ownership``)."""
+    group: Group
+    """The group's entry in the runbook."""
+
+    @property
+    def onset_at(self) -> pd.Timestamp:
+        """When the lag began; the start of the window if no onset was found."""
+        onset = self.flow.onset
+        return onset.at if onset is not None else self.incident.start
+
+    @property
+    def onset_earliest(self) -> pd.Timestamp:
+        """The earliest the lag may have begun."""
+        onset = self.flow.onset
+        return onset.earliest if onset is not None else self.incident.start
+
+    def gap(self, source: SourceName, what: str = "") -> str:
+        """Return why *source* could not show something, for the reader of a report."""
+        report = self.incident.sources.get(source)
+        if report is None or report.status == "not_configured":
+            return f"{source} is not configured."
+        if report.status == "unavailable":
+            return f"{source} could not be read: {report.detail}"
+        for gap in self.incident.coverage:
+            if gap.source == source and (not what or what in gap.what):
+                return f"{gap.what}: {gap.why}"
+        return f"{source} gave no {what}." if what else f"{source} gave nothing on this."
+
+
+def present(kind: str, *findings: Finding) -> Check:
+    """Return the check of a kind that was seen; at least one finding."""
+    first = findings[0]
+    return Check(kind, "present", findings, source=first.source, query=first.query)
+
+
+def absent(kind: str, reason: str, source: SourceName, query: str = "") -> Check:
+    """Return the check of a kind that was looked for and not seen; *reason* says what was."""
+    return Check(kind, "absent", reason=reason, source=source, query=query)
+
+
+def not_checked(kind: str, reason: str, source: SourceName = "prometheus") -> Check:
+    """Return the check of a kind that could not be looked for."""
+    return Check(kind, "not_checked", reason=reason, source=source)
+
+
+def queries_of(*tables: pd.DataFrame) -> str:
+    """Return the ids of the queries behind *tables*, comma separated, at most six."""
+    ids = sorted({str(i) for table in tables if len(table) for i in table["query_id"].unique()})
+    return ", ".join(ids[:6]) + (" …" if len(ids) > 6 else "")
+
+
+def quantity(value: float) -> str:
+    """Return a number as a person reads it: 3 significant digits, thousands separated."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+Signal = Callable[[Context], Iterable[Check]]
+
+
+def signals() -> tuple[Signal, ...]:
+    """Return lagkit's signals, in the order in which a person would look."""
+    from lagkit.signals import broker, downstream, logs, membership, partitions, pods, rates
+
+    return (
+        rates.demand_and_supply,
+        rates.calm,
+        partitions.shape,
+        partitions.offset_anomalies,
+        membership.members,
+        pods.consumers,
+        logs.members_words,
+        downstream.dependencies,
+        broker.brokers_and_neighbours,
+    )
+
+
+def run(context: Context, catalogue: Catalogue) -> tuple[Check, ...]:
+    """Run every signal; return one check per evidence kind of *catalogue*, in its order."""
+    checks: dict[str, Check] = {}
+    for signal in (*signals(), *catalogue.signals):
+        for check in signal(context):
+            checks[check.kind] = check
+    return tuple(
+        checks.get(kind.id) or not_checked(kind.id, "No signal answers this.")
+        for kind in catalogue.evidence
+    )

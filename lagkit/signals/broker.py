@@ -1,0 +1,180 @@
+"""The brokers, and the neighbours who would suffer with us if it were the brokers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from lagkit.model import Check, Finding
+from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+
+IDLE_RATIO_LOW = 0.30
+"""Request handlers and network threads below this are saturated (AWS MSK guide)."""
+LATENCY_RATIO = 3.0
+"""Request latency of this many times its own history is abnormal (Cruise Control)."""
+LATENCY_FLOOR_SECONDS = 0.2
+"""... and only from here on is it felt."""
+THROTTLE_FLOOR_SECONDS = 0.01
+NEIGHBOUR_GROWTH = 3.0
+"""A neighbour's lag that grows to this many times its earlier maximum fell behind too."""
+NEIGHBOUR_FLOOR_MESSAGES = 100.0
+_LATENCIES = ("produce_p99_seconds", "offset_commit_p99_seconds", "request_queue_p99_seconds")
+_IDLE = ("request_handler_idle_ratio", "network_idle_ratio")
+_BAD_COUNTS = ("under_replicated_partitions", "offline_partitions")
+
+
+def brokers_and_neighbours(context: Context) -> Iterator[Check]:
+    """Answer whether brokers are unwell, neighbours suffer, or a quota holds clients back."""
+    yield _degraded(context)
+    yield _neighbours(context)
+    yield _throttled(context)
+
+
+def _degraded(context: Context) -> Check:
+    metrics, own = context.incident.broker_metrics, context.incident.partitions
+    if metrics.empty and own.empty:
+        return not_checked("broker_degraded", context.gap("kafka", "partitions"), "kafka")
+    findings = [*_replicas(own), *_metrics(context, metrics)]
+    if findings:
+        return present("broker_degraded", *findings)
+    looked = sorted(metrics["metric"].unique()) + (["leaders and replicas"] if len(own) else [])
+    return absent("broker_degraded", f"Well as far as seen: {', '.join(looked)}.",
+                  "kafka" if len(own) else "prometheus", queries_of(own, metrics))
+
+
+def _replicas(own: pd.DataFrame) -> list[Finding]:
+    if own.empty:
+        return []
+    last = own.loc[own["timestamp"] == own["timestamp"].max()]
+    query = queries_of(own)
+    leaderless = last.loc[last["leader"].isna() & last["replica_count"].notna()]
+    short = last.loc[last["isr_count"] < last["replica_count"]]
+    found = []
+    for rows, what in ((leaderless, "have no leader"), (short, "are under-replicated")):
+        if len(rows):
+            found.append(
+                Finding(
+                    "broker_degraded:" + what.rsplit(" ", 1)[-1],
+                    f"{len(rows)} of the group's {len(last)} partitions {what}",
+                    "kafka", query, value=float(len(rows)), baseline=0.0, unit="partitions",
+                )
+            )
+    return found
+
+
+def _metrics(context: Context, metrics: pd.DataFrame) -> list[Finding]:
+    onset = context.onset_earliest
+    query = queries_of(metrics)
+    found = []
+    for (metric, instance), rows in metrics.dropna(subset=["value"]).groupby(
+        ["metric", "instance"]
+    ):
+        before = rows.loc[rows["timestamp"] < onset, "value"]
+        later = rows.loc[rows["timestamp"] >= onset]
+        if later.empty:
+            continue
+        usual = float(before.median()) if len(before) else float("nan")
+        told = _abnormal(str(metric), usual, before, later)
+        if told is None:
+            continue
+        statement, since, value = told
+        found.append(
+            Finding(
+                f"broker_degraded:{metric}@{instance}", f"{statement} on {instance}",
+                "prometheus", query, onset=since, value=value,
+                baseline=None if usual != usual else usual, unit=str(rows["unit"].iloc[0]),
+            )
+        )
+    return found
+
+
+def _abnormal(
+    metric: str, usual: float, before: pd.Series[float], later: pd.DataFrame
+) -> tuple[str, pd.Timestamp, float] | None:
+    values = later["value"]
+    if metric in _BAD_COUNTS:
+        bad = later.loc[values > (0 if before.empty else float(before.max()))]
+        peak = float(values.max())
+        text = f"{quantity(peak)} {metric.replace('_', ' ')}"
+    elif metric == "broker_count":
+        bad = later.loc[values < usual]
+        peak, text = float(values.min()), f"brokers fell from {usual:.0f} to {values.min():.0f}"
+    elif metric in _IDLE:
+        # After a start these are low for two minutes: only a fall counts (lag.md Q34).
+        bad = later.loc[(values < IDLE_RATIO_LOW) & (usual >= IDLE_RATIO_LOW)]
+        peak, text = float(values.min()), f"{metric.replace('_', ' ')} fell to {values.min():.2f}"
+    elif metric in _LATENCIES:
+        limit = max(LATENCY_FLOOR_SECONDS, LATENCY_RATIO * usual if usual == usual else 0.0)
+        bad = later.loc[values > limit]
+        peak = float(values.max())
+        text = f"{metric.replace('_', ' ').removesuffix(' seconds')} rose to {peak:.2f} s"
+    else:
+        return None
+    # One sample is a hiccup of the scrape.
+    return (text, bad["timestamp"].iloc[0], peak) if len(bad) >= 2 else None
+
+
+def _neighbours(context: Context) -> Check:
+    others = context.incident.neighbours
+    others = others.loc[others["group"] != context.incident.group].dropna(subset=["lag_messages"])
+    if others.empty:
+        return not_checked(
+            "neighbours_lag_too",
+            "No other group was visible to compare with." if
+            context.incident.readable("prometheus") else context.gap("prometheus"),
+        )
+    query = queries_of(others)
+    onset = context.onset_earliest
+    before = others.loc[others["timestamp"] < onset].groupby(["group", "topic"])["lag_messages"]
+    after = others.loc[others["timestamp"] >= onset].groupby(["group", "topic"])["lag_messages"]
+    ends = after.last()
+    usual = before.max().reindex(ends.index)
+    # A neighbour that was falling behind anyway tells nothing about now.
+    grew_before = (before.last() - before.first()).reindex(ends.index).fillna(0.0)
+    grew = ends - usual
+    behind = ends.loc[
+        (ends > NEIGHBOUR_GROWTH * usual.fillna(float("inf")))
+        & (grew > NEIGHBOUR_FLOOR_MESSAGES)
+        & (grew > 2 * grew_before.clip(lower=0))
+    ]
+    if behind.empty:
+        return absent("neighbours_lag_too",
+                      f"{ends.index.get_level_values('group').nunique()} other group(s) keep up "
+                      "as before.", "prometheus", query)
+    return present(
+        "neighbours_lag_too",
+        *(
+            Finding(
+                f"neighbours_lag_too:{group}/{topic}",
+                f"group {group} fell behind on {topic} too: {quantity(float(lag))} messages, "
+                f"at most {quantity(float(usual[(group, topic)]))} before",
+                "prometheus", query, onset=None, value=float(lag),
+                baseline=float(usual[(group, topic)]), unit="messages",
+            )
+            for (group, topic), lag in behind.sort_values(ascending=False).head(5).items()
+        ),
+    )
+
+
+def _throttled(context: Context) -> Check:
+    metrics = context.incident.broker_metrics
+    rows = metrics.loc[metrics["metric"] == "throttle_seconds"].dropna(subset=["value"])
+    if rows.empty:
+        return not_checked("client_throttled",
+                           "No throttle time is exported (it appears once a quota is set).")
+    later = rows.loc[(rows["timestamp"] >= context.onset_earliest)
+                     & (rows["value"] > THROTTLE_FLOOR_SECONDS)]
+    query = queries_of(rows)
+    if len(later) < 2:
+        return absent("client_throttled", "Throttle times are zero.", "prometheus", query)
+    worst = later.loc[later["value"].idxmax()]
+    return present(
+        "client_throttled",
+        Finding(
+            "client_throttled",
+            f"brokers hold back {worst['instance']} by {worst['value']:.2f} s",
+            "prometheus", query, onset=later["timestamp"].iloc[0], value=float(worst["value"]),
+            baseline=0.0, unit="seconds",
+        ),
+    )

@@ -1,0 +1,137 @@
+"""What the consumer waits for: how long it takes, whether it answers, whether its pods run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from lagkit.model import Check, Finding
+from lagkit.signals import Context, absent, not_checked, present, queries_of
+
+SLOWER_RATIO = 2.5
+"""Jobs that take this many times longer than before the onset are slow; handling one record mostly
+waits for its job, so at a utilisation of 0.4 or more the group then falls behind."""
+SLOWER_FLOOR_SECONDS = 0.05
+SLOW_ANSWER_SECONDS = 1.0
+"""A health probe that takes this long is slow without any baseline."""
+FAILED_SHARE = 0.2
+_MIN_JOBS = 5
+_BAD_STATUS = ("failed", "error", "canceled")
+
+
+def dependencies(context: Context) -> Iterator[Check]:
+    """Answer whether the downstream is slow, or fails."""
+    names = [entry.name for entry in context.group.downstream]
+    if not names:
+        for kind in ("downstream_slow", "downstream_failing"):
+            yield not_checked(kind, "The runbook names no downstream of this group.", "downstream")
+        return
+    yield _slow(context)
+    yield _failing(context)
+
+
+def _slow(context: Context) -> Check:
+    jobs, probes = context.incident.jobs, context.incident.downstream
+    if jobs.empty and probes.empty:
+        return not_checked("downstream_slow", context.gap("downstream"), "downstream")
+    query = queries_of(jobs, probes)
+    onset = context.onset_earliest
+    findings, told = [], []
+    for target, rows in jobs.dropna(subset=["elapsed_seconds"]).groupby("target"):
+        before = rows.loc[rows["timestamp"] < onset, "elapsed_seconds"]
+        later = rows.loc[rows["timestamp"] >= context.onset_at]
+        if len(later) < _MIN_JOBS or len(before) < _MIN_JOBS:
+            continue
+        usual, now = float(before.median()), float(later["elapsed_seconds"].median())
+        if now >= SLOWER_RATIO * usual and now - usual >= SLOWER_FLOOR_SECONDS:
+            slow = later.loc[later["elapsed_seconds"] >= (usual + now) / 2, "timestamp"]
+            findings.append(
+                Finding(
+                    f"downstream_slow:{target}",
+                    f"{target} jobs take {now:.2g} s in the median, {usual:.2g} s before the onset",
+                    "downstream", query, onset=slow.min(), value=now, baseline=usual,
+                    unit="seconds",
+                )
+            )
+        told.append(f"{target} jobs take {now:.2g} s, before {usual:.2g} s")
+    for (target, check), rows in probes.groupby(["target", "check"]):
+        took = rows.loc[rows["ok"].astype(bool), "latency_seconds"].dropna()
+        if len(took) and float(took.median()) >= SLOW_ANSWER_SECONDS:
+            findings.append(
+                Finding(
+                    f"downstream_slow:{target}/{check}",
+                    f"{target} takes {took.median():.2g} s to answer its {check}",
+                    "downstream", query, value=float(took.median()), unit="seconds",
+                )
+            )
+        elif len(took):
+            told.append(f"{target} answers its {check} in {took.median():.2g} s")
+    if findings:
+        return present("downstream_slow", *findings)
+    if not told:
+        return not_checked("downstream_slow", "No job or probe could be timed.", "downstream")
+    compared = any("before" in line for line in told)
+    if not compared and len(jobs):
+        return not_checked(
+            "downstream_slow",
+            f"{'; '.join(told)}; too few jobs on both sides of the onset to compare.",
+            "downstream",
+        )
+    return absent("downstream_slow", "; ".join(told) + ".", "downstream", query)
+
+
+def _failing(context: Context) -> Check:
+    incident = context.incident
+    probes, jobs = incident.downstream, incident.jobs
+    pods = incident.pods.loc[incident.pods["role"] != "consumer"]
+    if probes.empty and pods.empty and jobs.empty:
+        return not_checked("downstream_failing", context.gap("downstream"), "downstream")
+    query = queries_of(probes, jobs, pods)
+    findings = []
+    for (target, check), rows in probes.groupby(["target", "check"]):
+        bad = rows.loc[~rows["ok"].astype(bool)]
+        if len(bad) * 2 > len(rows):
+            detail = bad["detail"].dropna()
+            findings.append(
+                Finding(
+                    f"downstream_failing:{target}/{check}",
+                    f"{target} failed {len(bad)} of {len(rows)} probes of its {check}",
+                    "downstream", query, value=float(len(bad)), baseline=0.0, unit="probes",
+                    quote=str(detail.iloc[0])[:300] if len(detail) else "",
+                )
+            )
+    for target, rows in jobs.groupby("target"):
+        later = rows.loc[rows["timestamp"] >= context.onset_earliest]
+        before = rows.loc[rows["timestamp"] < context.onset_earliest]
+        share = later["status"].isin(_BAD_STATUS).mean() if len(later) >= _MIN_JOBS else 0.0
+        usual = before["status"].isin(_BAD_STATUS).mean() if len(before) >= _MIN_JOBS else 0.0
+        if share >= FAILED_SHARE and share > 2 * usual:
+            first = later.loc[later["status"].isin(_BAD_STATUS), "timestamp"].min()
+            findings.append(
+                Finding(
+                    f"downstream_failing:{target}/jobs",
+                    f"{share:.0%} of {target}'s jobs failed since the onset",
+                    "downstream", query, onset=first, value=float(share), baseline=float(usual),
+                    unit="share",
+                )
+            )
+    not_ready = pods.loc[~pods["ready"].fillna(False).astype(bool)]
+    if len(not_ready):
+        row = not_ready.iloc[0]
+        reason = row["state_reason"] if isinstance(row["state_reason"], str) else row["phase"]
+        findings.append(
+            Finding(
+                f"downstream_failing:{row['role']}/pods",
+                f"{not_ready['pod'].nunique()} of {pods['pod'].nunique()} downstream pods are not "
+                f"ready ({reason})",
+                "kubernetes", query, value=float(not_ready["pod"].nunique()), baseline=0.0,
+                unit="pods",
+            )
+        )
+    if findings:
+        return present("downstream_failing", *findings)
+    looked = [text for table, text in ((probes, "probes"), (jobs, "jobs"), (pods, "pods"))
+              if len(table)]
+    return absent("downstream_failing", f"Its {', '.join(looked)} are well.",
+                  "downstream" if len(probes) else "kubernetes", query)

@@ -1,0 +1,258 @@
+"""The members' own words: what their logs repeat since the onset and did not say before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pandas as pd
+
+from lagkit.model import Check, Finding
+from lagkit.signals import Context, absent, not_checked, present, queries_of
+
+REPEATS = 3
+"""Lines of one sort after the onset that a single hiccup does not write."""
+SURGE = 3.0
+"""They must also come this many times more often than before the onset."""
+SAME_RECORD_REPEATS = 2
+"""One record that failed this often was tried again."""
+_LEAD = pd.Timedelta("30s")
+
+# librdkafka, the Java client and kafka-python; every pattern needs a word of the Kafka client's
+# own, so that the downstream's time-outs are not taken for the broker's.
+TRANSPORT = re.compile(
+    r"(?i)(?:%\d\|[\d.]+\|(?:FAIL|REQTMOUT|FETCHERR)\||\b(?:FAIL|REQTMOUT)\b.*(?:broker|rdkafka)|"
+    r"broker transport failure|_TRANSPORT\b|_ALL_BROKERS_DOWN|all broker connections are down|"
+    r"\d+ request\(s\) timed out|timed out \d+ in-flight|ApiVersionRequest failed|"
+    r"(?:broker|bootstrap|rdkafka|node -?\d+|kafka).{0,120}(?:disconnected|connection refused|"
+    r"connection reset|connection timed out|failed to resolve|name or service not known|"
+    r"could not be established|no route to host|unreachable)|"
+    r"(?:connect to|connection to) (?:node|broker|ipv4#).{0,80}(?:failed|refused|timed out)|"
+    r"coordinator.{0,40}(?:unavailable|dead|not available))"
+)
+POLL_INTERVAL = re.compile(
+    r"(?i)(?:\bMAXPOLL\b|max\.poll\.interval|maximum poll interval|poll interval exceeded|"
+    r"heartbeat poll expired|_MAX_POLL_EXCEEDED)"
+)
+HEARTBEAT = re.compile(
+    r"(?i)(?:\bSESSTMOUT\b|session (?:has )?timed? ?out|heartbeat (?:session )?(?:failed|expired)|"
+    r"UNKNOWN_MEMBER_ID|member id is not valid|marking (?:the )?coordinator.{0,40}dead)"
+)
+_COMPLAINT = re.compile(
+    r"(?i)(?:time[d]?[ -]?out|took \d|slow|still (?:running|pending|waiting)|unavailable|refused|"
+    r"\b5\d\d\b|bad gateway|will retry|retrying|failed|error)"
+)
+_TOOK = re.compile(r"(?i)\btook (\d+(?:\.\d+)?) ?s\b")
+_FATAL = re.compile(r"(?i)(?:\b(?:error|critical|fatal|exception|panic|traceback)\b|exit(?:ing|ed)?\b)")
+_DECODING = re.compile(
+    r"(?i)(?:deseriali[sz]|decod|pars(?:e|ing)|malformed|invalid json|schema|corrupt|"
+    r"unexpected (?:end|token)|poison|cannot (?:be )?handle)"
+)
+_KINDS = (
+    "same_record_fails", "transport_errors", "poll_interval_exceeded", "heartbeat_lost",
+    "startup_failures", "downstream_complaints",
+)
+
+
+def members_words(context: Context) -> Iterator[Check]:
+    """Answer what the consumer's logs repeat since the onset."""
+    logs = context.incident.logs
+    logs = logs.loc[logs["role"] == "consumer"]
+    if logs.empty:
+        reason = context.gap("kubernetes", "logs")
+        for kind in _KINDS:
+            yield not_checked(kind, reason, "kubernetes")
+        return
+    yield _same_record(context, logs)
+    yield _repeated(context, logs, "transport_errors", TRANSPORT,
+                    "lost connections or timeouts towards brokers")
+    yield _repeated(context, logs, "poll_interval_exceeded", POLL_INTERVAL,
+                    "a poll interval that was exceeded", repeats=1)
+    yield _repeated(context, logs, "heartbeat_lost", HEARTBEAT,
+                    "expired heartbeats or sessions", repeats=1)
+    yield _startup(context, logs)
+    yield _downstream(context, logs)
+
+
+def _since(context: Context, logs: pd.DataFrame) -> pd.DataFrame:
+    return logs.loc[logs["timestamp"] >= context.onset_earliest - _LEAD]
+
+
+def _surged(context: Context, hits: pd.DataFrame, repeats: int) -> bool:
+    """Whether hits come at least *repeats* times, and far more often than before the onset."""
+    start = context.onset_earliest - _LEAD
+    after = int((hits["timestamp"] >= start).sum())
+    before = len(hits) - after
+    length_after = max((context.incident.end - start).total_seconds(), 1.0)
+    length_before = max((start - context.incident.start).total_seconds(), 1.0)
+    return after >= repeats and after / length_after >= SURGE * before / length_before
+
+
+def _repeated(
+    context: Context, logs: pd.DataFrame, kind: str, pattern: re.Pattern[str], what: str,
+    *, repeats: int = REPEATS,
+) -> Check:
+    hits = logs.loc[logs["message"].str.contains(pattern)]
+    query = queries_of(logs)
+    if not _surged(context, hits, repeats):
+        return absent(kind, f"{len(hits)} of {len(logs):,} log lines speak of {what}; "
+                      "no more since the onset than before.", "kubernetes", query)
+    after = _since(context, hits)
+    pods = after["pod"].nunique()
+    return present(
+        kind,
+        Finding(
+            kind, f"{len(after)} log lines of {pods} pod{'s' if pods != 1 else ''} speak of {what}",
+            "kubernetes", query, onset=after["timestamp"].min(), value=float(len(after)),
+            baseline=float(len(hits) - len(after)), unit="lines",
+            quote=str(after["message"].iloc[0])[:300],
+        ),
+    )
+
+
+def _record_patterns(topics: tuple[str, ...]) -> re.Pattern[str]:
+    names = "|".join(sorted((re.escape(topic) for topic in topics), key=len, reverse=True))
+    at = r"(?:@| ?offset[=: ]+| at offset )"
+    named = rf"(?:{names})(?:\[|-| \[| partition[=: ]+)(\d+)\]?{at}(\d+)" if names else r"(?!)()()"
+    return re.compile(rf"(?i){named}|\bpartition[=: ]+(\d+).{{0,40}}?\boffset[=: ]+(\d+)")
+
+
+def failing_records(logs: pd.DataFrame, topics: tuple[str, ...]) -> pd.DataFrame:
+    """Return partition, offset, times, first_at, quote of records that warnings and errors name."""
+    loud = logs.loc[logs["level"].isin(["ERROR", "CRITICAL", "FATAL", "WARNING", "WARN"])]
+    found = loud["message"].str.extract(_record_patterns(topics))
+    partition = found[0].fillna(found[2]) if len(found) else found[0]
+    offset = found[1].fillna(found[3]) if len(found) else found[1]
+    named = pd.DataFrame(
+        {
+            "partition": pd.to_numeric(partition, errors="coerce"),
+            "offset": pd.to_numeric(offset, errors="coerce"),
+            "timestamp": loud["timestamp"],
+            "message": loud["message"],
+            "pod": loud["pod"],
+        }
+    ).dropna(subset=["partition", "offset"])
+    return (
+        named.groupby(["partition", "offset"], as_index=False)
+        .agg(times=("message", "size"), first_at=("timestamp", "min"),
+             quote=("message", "first"), pods=("pod", "nunique"))
+        .sort_values(["times", "partition", "offset"], ascending=[False, True, True],
+                     ignore_index=True)
+    )
+
+
+def _same_record(context: Context, logs: pd.DataFrame) -> Check:
+    query = queries_of(logs)
+    loud = logs.loc[~_about_downstream(context, logs) & ~logs["message"].str.contains(TRANSPORT)]
+    records = failing_records(loud, context.incident.topics)
+    status = context.flow.status
+    frozen = {
+        (int(row.partition), float(row.committed_offset))
+        for row in status.itertuples()
+        if pd.notna(row.committed_offset) and row.lag_messages > 0
+    } if len(status) else set()
+    at_head = [
+        (int(row.partition), float(row.offset)) in frozen for row in records.itertuples()
+    ]
+    again = records.loc[
+        (records["times"] >= SAME_RECORD_REPEATS)
+        | (pd.Series(at_head, index=records.index, dtype=bool)
+           & records["quote"].str.contains(_DECODING))
+    ]
+    # A service that fails on everything names many records on many partitions.
+    if again.empty or again["partition"].nunique() > max(1, len(status) // 4):
+        return absent(
+            "same_record_fails",
+            "No record is named twice by an error." if again.empty else
+            f"Errors name records of {again['partition'].nunique()} partitions: "
+            "not one record's fault.", "kubernetes", query,
+        )
+    return present(
+        "same_record_fails",
+        *(
+            Finding(
+                f"same_record_fails:{int(row.partition)}@{int(row.offset)}",
+                f"partition {int(row.partition)}, offset {int(row.offset)} is named by "
+                f"{row.times} error lines"
+                + (": the very offset the group is stuck at"
+                   if (int(row.partition), float(row.offset)) in frozen else ""),
+                "kubernetes", query, onset=row.first_at, value=float(row.times),
+                baseline=1.0, unit="lines", quote=str(row.quote)[:300],
+            )
+            for row in again.head(3).itertuples()
+        ),
+    )
+
+
+def _about_downstream(context: Context, logs: pd.DataFrame) -> pd.Series[bool]:
+    names = [re.escape(entry.name) for entry in context.group.downstream]
+    words = "|".join([*names, "http", "api", "upstream", "downstream"])
+    return logs["message"].str.contains(re.compile(rf"(?i)(?<![a-z])(?:{words})(?![a-z])"))
+
+
+def _downstream(context: Context, logs: pd.DataFrame) -> Check:
+    about = logs.loc[
+        _about_downstream(context, logs)
+        & logs["message"].str.contains(_COMPLAINT)
+        & logs["level"].isin(["ERROR", "CRITICAL", "WARNING", "WARN"])
+        & ~logs["message"].str.contains(TRANSPORT)
+    ]
+    query = queries_of(logs)
+    if not _surged(context, about, REPEATS):
+        return absent("downstream_complaints",
+                      f"{len(about)} of {len(logs):,} log lines complain of the downstream; no "
+                      "more since the onset than before.", "kubernetes", query)
+    after = _since(context, about)
+    took = pd.to_numeric(after["message"].str.extract(_TOOK)[0], errors="coerce").dropna()
+    return present(
+        "downstream_complaints",
+        Finding(
+            "downstream_complaints",
+            f"{len(after)} warnings of {after['pod'].nunique()} pods complain of slow or failed "
+            "downstream calls" + (f", {took.median():.2g} s in the median" if len(took) else ""),
+            "kubernetes", query, onset=after["timestamp"].min(),
+            value=float(took.median()) if len(took) else float(len(after)),
+            unit="seconds" if len(took) else "lines", quote=str(after["message"].iloc[0])[:300],
+        ),
+    )
+
+
+def _startup(context: Context, logs: pd.DataFrame) -> Check:
+    query = queries_of(logs)
+    pods = context.incident.pods
+    failed = set(
+        pods.loc[pods["last_exit_code"].notna() & ~pods["last_exit_code"].isin([0, 143]), "pod"]
+    )
+    ended = logs.loc[logs["pod"].isin(failed)]
+    ended = ended.loc[ended["previous"]] if ended["previous"].any() else ended
+    ended = _since(context, ended)
+    if not failed:
+        return absent("startup_failures", "No consumer container ended with an error.",
+                      "kubernetes", query)
+    if ended.empty:
+        return not_checked("startup_failures",
+                           "The logs of the failed containers could not be read.", "kubernetes")
+    last = ended.sort_values("line_number").groupby(["namespace", "pod"]).tail(5)
+    fatal = last.loc[
+        last["message"].str.contains(_FATAL)
+        & ~last["message"].str.contains(_record_patterns(context.incident.topics))
+        & ~last["message"].str.contains(TRANSPORT)
+    ]
+    named = last["message"].str.contains(_record_patterns(context.incident.topics)) & last[
+        "level"
+    ].isin(["ERROR", "CRITICAL", "FATAL"])
+    if fatal.empty or named.any():
+        return absent("startup_failures",
+                      "The last words of the failed containers name a record or a connection."
+                      if named.any() or len(last) else "They left no last words.",
+                      "kubernetes", query)
+    return present(
+        "startup_failures",
+        Finding(
+            "startup_failures",
+            f"the failed containers of {fatal['pod'].nunique()} pods end with an error that names "
+            "no record",
+            "kubernetes", query, onset=None, value=float(len(fatal)), unit="lines",
+            quote=str(fatal["message"].iloc[-1])[:300],
+        ),
+    )

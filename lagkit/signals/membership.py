@@ -1,0 +1,191 @@
+"""Who is in the group, who left, and whether there is room for one more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from lagkit.model import Check, Finding
+from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals.rates import SLOWED_RATIO
+
+CHURN_CHANGES = 3
+"""Membership changes after the onset that a single restart or rollout step does not make."""
+MISSING_SHARE = 0.3
+"""Members were missing if so in this share of the samples after the onset."""
+REBALANCING = ("PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling")
+_REBALANCE_WORDS = (
+    r"(?i)\b(?:rebalanc(?:e|ing)|partitions? (?:revoked|assigned|lost)|revoked|"
+    r"\(re-?\)joining group|joining group|setting newly assigned)\b"
+)
+
+
+def members(context: Context) -> Iterator[Check]:
+    """Answer whether members are missing, come and go, or leave no partition free."""
+    counts = _counts(context)
+    now = context.incident.group_state
+    now = now.loc[now["group"] == context.incident.group]
+    missing = _missing(context, counts, now)
+    churn = _churn(context, counts, now)
+    yield missing
+    yield churn
+    yield _slower_though_complete(context, missing, churn)
+    yield _spare(context)
+
+
+def _counts(context: Context) -> pd.DataFrame:
+    """Return member counts over time, without those of exporters that cannot see the protocol."""
+    history = context.incident.group_history
+    history = history.loc[history["group"] == context.incident.group]
+    known = context.incident.group_state
+    known = known.loc[known["group"] == context.incident.group]
+    consumer_protocol = bool((known["protocol"] == "consumer").any())
+    if consumer_protocol and not (history["member_count"] > 0).any():
+        # Exporters before KIP-848 report 0 members for a live group of that protocol.
+        return history.iloc[0:0]
+    return history
+
+
+def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check:
+    seen = counts.dropna(subset=["member_count"])
+    before = seen.loc[seen["timestamp"] < context.onset_earliest, "member_count"]
+    usual = float(before.median()) if len(before) else float("nan")
+    after = seen.loc[seen["timestamp"] >= context.onset_earliest]
+    listed = now["member_count"].dropna()
+    current = float(listed.iloc[-1]) if len(listed) else (
+        float(seen["member_count"].iloc[-1]) if len(seen) else float("nan")
+    )
+    if np.isnan(current):
+        return not_checked("members_missing", context.gap("kafka", "members"), "kafka")
+    source = "kafka" if len(listed) else "prometheus"
+    query = queries_of(counts, now)
+    state = str(now["state"].iloc[-1]) if len(now) and pd.notna(now["state"].iloc[-1]) else ""
+    short = after.loc[after["member_count"] < usual] if not np.isnan(usual) else after.iloc[0:0]
+    fewer = len(short) >= max(1, MISSING_SHARE * len(after))
+    if current == 0 or (not np.isnan(usual) and current < usual) or fewer:
+        since = short["timestamp"].iloc[0] if len(short) else None
+        lowest = min([current, *short["member_count"]])
+        return present(
+            "members_missing",
+            Finding(
+                "members_missing",
+                ("the group has no members" if current == 0 else
+                 f"the group has {current:.0f} members")
+                + (f", as few as {lowest:.0f} since the onset" if lowest < current else "")
+                + (f"; it had {usual:.0f} before" if not np.isnan(usual) else "")
+                + (f" (state {state})" if state else ""),
+                source, query,  # type: ignore[arg-type]
+                onset=since, value=lowest,
+                baseline=None if np.isnan(usual) else usual, unit="members",
+            ),
+        )
+    if np.isnan(usual) and not len(listed):
+        return not_checked("members_missing", context.gap("prometheus", "members"))
+    return absent(
+        "members_missing",
+        f"The group has {current:.0f} members"
+        + ("" if np.isnan(usual) else f", as before ({usual:.0f})")
+        + (f"; its state is {state}." if state else "."),
+        source, query,  # type: ignore[arg-type]
+    )
+
+
+def _churn(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check:
+    since = context.onset_earliest
+    recent = counts.loc[counts["timestamp"] >= since]
+    steps = recent["member_count"].dropna().diff().fillna(0)
+    changes = int((steps != 0).sum())
+    times = list(recent.loc[steps.index[steps != 0], "timestamp"]) if changes else []
+    states = recent["state"].dropna()
+    unstable = states.isin(REBALANCING)
+    lines = context.incident.logs
+    lines = lines.loc[(lines["role"] == "consumer") & (lines["timestamp"] >= since)]
+    words = lines.loc[lines["message"].str.contains(_REBALANCE_WORDS, regex=True)]
+    # One rebalance writes several lines on several pods: count distinct minutes' quarters.
+    bursts = words["timestamp"].dt.floor("15s").nunique() if len(words) else 0
+    if recent.empty and lines.empty and now.empty:
+        return not_checked("membership_churn", context.gap("prometheus", "members"))
+    query = queries_of(recent, words)
+    if changes >= CHURN_CHANGES or int(unstable.sum()) >= CHURN_CHANGES or (
+        bursts >= CHURN_CHANGES
+    ):
+        starts = [*times, *words["timestamp"].tolist(),
+                  *recent.loc[states.index[unstable], "timestamp"].tolist()]
+        return present(
+            "membership_churn",
+            Finding(
+                "membership_churn",
+                f"since the onset the number of members changed {changes} times"
+                + (f", {int(unstable.sum())} samples found the group rebalancing"
+                   if unstable.any() else "")
+                + (f", and the members logged rebalances at {bursts} separate times"
+                   if bursts else ""),
+                "prometheus" if changes else "kubernetes", query,
+                onset=min(starts) if starts else None,
+                value=float(max(changes, bursts)), baseline=0.0, unit="changes",
+                quote=str(words["message"].iloc[-1])[:300] if len(words) else "",
+            ),
+        )
+    return absent(
+        "membership_churn",
+        f"Members changed {changes} times since the onset"
+        + (f"; rebalances were logged at {bursts} separate times." if len(lines) else "."),
+        "prometheus", query,
+    )
+
+
+def _slower_though_complete(context: Context, missing: Check, churn: Check) -> Check:
+    kind = "slower_with_all_members"
+    shares = context.flow.shares
+    if shares is None and context.flow.onset is None and len(context.flow.group):
+        return absent(kind, "The group has not fallen behind in the window.", "prometheus")
+    if shares is None or np.isnan(shares.consume_baseline) or np.isnan(shares.consume_now):
+        return not_checked(kind, "There is no reading rate before the onset to compare with.")
+    if missing.outcome == "not_checked":
+        return not_checked(kind, missing.reason, missing.source)
+    slowed = shares.consume_now <= SLOWED_RATIO * shares.consume_baseline
+    if not slowed or missing.outcome == "present" or churn.outcome == "present":
+        return absent(
+            kind,
+            "Members are missing." if missing.outcome == "present" else
+            "Members come and go." if churn.outcome == "present" else
+            f"The group reads {quantity(shares.consume_now)}/s, before "
+            f"{quantity(shares.consume_baseline)}/s.",
+            missing.source, missing.query,
+        )
+    return present(
+        kind,
+        Finding(
+            kind,
+            f"all members are there and steady, yet the group reads "
+            f"{quantity(shares.consume_now)}/s instead of {quantity(shares.consume_baseline)}/s",
+            missing.source, missing.query, onset=context.onset_at, value=shares.consume_now,
+            baseline=shares.consume_baseline, unit="messages/s",
+        ),
+    )
+
+
+def _spare(context: Context) -> Check:
+    owners = context.owners
+    own = context.incident.members
+    own = own.loc[own["group"] == context.incident.group]
+    if own.empty or owners.empty:
+        return not_checked("no_spare_partition", context.gap("kafka", "members"), "kafka")
+    held = own.dropna(subset=["partition"]).groupby("member_id").size()
+    everyone = own["member_id"].nunique()
+    partitions = len(owners)
+    query = queries_of(own)
+    if everyone >= partitions or (len(held) == everyone and (held == 1).all() and everyone > 1):
+        return present(
+            "no_spare_partition",
+            Finding(
+                "no_spare_partition",
+                f"{everyone} members share {partitions} partitions: one more would get nothing",
+                "kafka", query, value=float(everyone), baseline=float(partitions), unit="members",
+            ),
+        )
+    return absent("no_spare_partition",
+                  f"{everyone} members share {partitions} partitions: there is room.",
+                  "kafka", query)

@@ -1,0 +1,239 @@
+"""What groups the lagging partitions, and offsets that tell their own story."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from lagkit.model import Check, Finding
+from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+
+FROZEN = ("STALL", "STOP", "STALL_OR_STOP")
+FROZEN_SHARE = 0.1
+"""Beyond one partition, up to this share of a topic's partitions may be stuck by single records."""
+SKEW_FAIR_SHARES = 2.5
+"""A partition that takes this many times its fair share of production is hot."""
+BEHIND_SHARE = 0.25
+"""A partition counts as behind from this share of the worst partition's lag."""
+JUMP_MESSAGES = 1000.0
+"""A committed offset that jumps over at least this many unread messages to the end was moved."""
+
+
+def shape(context: Context) -> Iterator[Check]:
+    """Answer whether one partition, one member or one hot key stands out."""
+    status = context.flow.status
+    if status.empty:
+        reason = context.gap("prometheus", "offsets")
+        for kind in ("partition_frozen", "one_member_behind", "production_skewed"):
+            yield not_checked(kind, reason)
+        return
+    yield _frozen(context, status)
+    yield _one_member(context, status)
+    yield _skew(context)
+
+
+def _frozen(context: Context, status: pd.DataFrame) -> Check:
+    query = queries_of(context.incident.offsets, context.incident.partitions)
+    stuck = status.loc[status["status"].isin(FROZEN) & (status["lag_messages"] > 0)]
+    total = len(status)
+    if total < 2:
+        return not_checked(
+            "partition_frozen",
+            "The topic has one partition: a stuck record and a stopped group look alike.",
+        )
+    moving = status.loc[~status["status"].isin(FROZEN) & (status["status"] != "NO_COMMIT")]
+    if stuck.empty or moving.empty or len(stuck) > max(1, int(total * FROZEN_SHARE)):
+        told = ("No partition is stuck." if stuck.empty
+                else f"{len(stuck)} of {total} partitions stand still, not one alone.")
+        return absent("partition_frozen", told, "prometheus", query)
+    return present(
+        "partition_frozen",
+        *(
+            Finding(
+                f"partition_frozen:{row.topic}/{row.partition}",
+                f"{row.topic}[{row.partition}] has stood at offset {row.committed_offset:.0f} "
+                + (f"since {row.frozen_since:%H:%M:%S}Z " if pd.notna(row.frozen_since) else "")
+                + f"with {quantity(row.lag_messages)} unread, while {len(moving)} other "
+                "partitions advance",
+                "prometheus", query,
+                onset=row.frozen_since if pd.notna(row.frozen_since) else None,
+                value=float(row.committed_offset), unit="offset",
+            )
+            for row in stuck.itertuples()
+        ),
+    )
+
+
+def _one_member(context: Context, status: pd.DataFrame) -> Check:
+    owners = context.owners.dropna(subset=["member_id"]) if len(context.owners) else context.owners
+    if owners.empty:
+        return not_checked("one_member_behind", context.gap("kafka", "members"), "kafka")
+    query = queries_of(context.incident.members)
+    if owners["member_id"].nunique() < 2:
+        return not_checked("one_member_behind", "The group has a single member.", "kafka")
+    lagging = status.loc[
+        (status["lag_messages"] >= BEHIND_SHARE * status["lag_messages"].max())
+        & (status["lag_messages"] > 0)
+    ].merge(owners, on=["topic", "partition"], how="left")
+    members = lagging["member_id"].dropna().unique()
+    held = owners.loc[owners["member_id"].isin(members)]
+    if len(members) == 1 and len(lagging) >= 2 and len(lagging) >= 0.75 * len(held):
+        row = lagging.iloc[0]
+        who = f"pod {row.pod}" if isinstance(row.pod, str) else f"client {row.client_id}"
+        return present(
+            "one_member_behind",
+            Finding(
+                "one_member_behind",
+                f"all {len(lagging)} partitions that are behind belong to {who}",
+                "kafka", query, value=float(len(lagging)), unit="partitions",
+            ),
+        )
+    return absent(
+        "one_member_behind",
+        f"{len(lagging)} partitions of {len(members)} members are behind.", "kafka", query
+    )
+
+
+def _skew(context: Context) -> Check:
+    rates, onset = context.flow.rates, context.onset_at
+    query = queries_of(context.incident.offsets)
+    made = (
+        rates.loc[rates["timestamp"] >= onset]
+        .groupby(["topic", "partition"])["produce_per_second"].mean().dropna()
+    )
+    if len(made) < 3 or not made.sum() > 0:
+        return not_checked(
+            "production_skewed", "Too few partitions with a known production rate to compare."
+        )
+    share = made / made.sum()
+    hot = share.loc[share >= SKEW_FAIR_SHARES / len(share)]
+    if hot.empty:
+        return absent(
+            "production_skewed",
+            f"The busiest partition takes {share.max():.0%} of production; "
+            f"{1 / len(share):.0%} would be even.", "prometheus", query,
+        )
+    topic, partition = hot.idxmax()
+    return present(
+        "production_skewed",
+        Finding(
+            f"production_skewed:{topic}/{partition}",
+            f"{topic}[{partition}] takes {hot.max():.0%} of production; {1 / len(share):.0%} "
+            "would be even",
+            "prometheus", query, onset=onset, value=float(hot.max()),
+            baseline=1 / len(share), unit="share",
+        ),
+    )
+
+
+def offset_anomalies(context: Context) -> Iterator[Check]:
+    """Answer whether offsets were moved, deleted unread, or pinned by a transaction."""
+    yield _moved(context)
+    yield _deleted(context)
+    yield _pinned(context)
+
+
+def _moved(context: Context) -> Check:
+    cleaned = context.flow.cleaned
+    query = queries_of(context.incident.offsets)
+    if cleaned.empty:
+        return not_checked("committed_moved", context.gap("prometheus", "offsets"))
+    by = cleaned.groupby(["topic", "partition"], sort=False)
+    before = by["committed_offset"].shift()
+    end_before = by["log_end_offset"].shift()
+    unread = end_before - before
+    jumped = (
+        (unread >= JUMP_MESSAGES)
+        & (cleaned["committed_offset"] >= end_before)
+        & (cleaned["committed_offset"] >= 0.99 * cleaned["log_end_offset"])
+    )
+    moves = cleaned.assign(before=before).loc[cleaned["rewound"] | jumped]
+    if moves.empty:
+        return absent("committed_moved", "Committed offsets only moved forward, as read.",
+                      "prometheus", query)
+    return present(
+        "committed_moved",
+        *(
+            Finding(
+                f"committed_moved:{row.topic}/{row.partition}",
+                f"the committed offset of {row.topic}[{row.partition}] went from "
+                f"{row.before:.0f} to {row.committed_offset:.0f} at {row.timestamp:%H:%M:%S}Z",
+                "prometheus", query, onset=row.timestamp,
+                value=float(row.committed_offset), baseline=float(row.before), unit="offset",
+            )
+            for row in moves.drop_duplicates(["topic", "partition"]).itertuples()
+        ),
+    )
+
+
+def _deleted(context: Context) -> Check:
+    cleaned, own = context.flow.cleaned, _own_partitions(context)
+    known = bool(len(cleaned) and cleaned["log_start_offset"].notna().any())
+    if not known and own.empty:
+        return not_checked(
+            "records_deleted_unread",
+            "The start of the log was not readable: this exporter has none and Kafka was not asked.",
+        )
+    query = queries_of(context.incident.offsets, own)
+    if len(own):
+        last = own.loc[own["timestamp"] == own["timestamp"].max()]
+        lost = last.assign(lost=last["log_start_offset"] - last["committed_offset"])
+    else:
+        last = cleaned.groupby(["topic", "partition"], as_index=False).last()
+        lost = last.assign(lost=last["log_start_offset"] - last["committed_offset"])
+    lost = lost.loc[lost["lost"] > 0]
+    if lost.empty:
+        return absent("records_deleted_unread", "Every committed offset is still in the log.",
+                      "kafka" if len(own) else "prometheus", query)
+    return present(
+        "records_deleted_unread",
+        Finding(
+            "records_deleted_unread",
+            f"{quantity(float(lost['lost'].sum()))} offsets of {len(lost)} partitions were "
+            "deleted before the group read them",
+            "kafka" if len(own) else "prometheus", query,
+            value=float(lost["lost"].sum()), baseline=0.0, unit="offsets",
+        ),
+    )
+
+
+def _own_partitions(context: Context) -> pd.DataFrame:
+    table = context.incident.partitions
+    return table.loc[table["group"] == context.incident.group]
+
+
+def _pinned(context: Context) -> Check:
+    own = _own_partitions(context)
+    own = own.dropna(subset=["last_stable_offset", "log_end_offset"])
+    if own.empty or own["timestamp"].nunique() < 2:
+        return not_checked(
+            "last_stable_offset_pinned", context.gap("kafka", "last stable offset"), "kafka"
+        )
+    query = queries_of(own)
+    spans = own.groupby(["topic", "partition"]).agg(
+        stable_first=("last_stable_offset", "first"),
+        stable=("last_stable_offset", "last"),
+        end=("log_end_offset", "last"),
+        committed=("committed_offset", "last"),
+    )
+    pinned = spans.loc[
+        (spans["stable"] < spans["end"])
+        & (spans["stable"] == spans["stable_first"])
+        & (spans["committed"] >= spans["stable"])
+    ]
+    if pinned.empty:
+        return absent("last_stable_offset_pinned",
+                      "The last stable offset keeps up with the end of every partition.",
+                      "kafka", query)
+    topic, partition = pinned.index[0]
+    row = pinned.iloc[0]
+    return present(
+        "last_stable_offset_pinned",
+        Finding(
+            f"last_stable_offset_pinned:{topic}/{partition}",
+            f"the last stable offset of {topic}[{partition}] stands at {row.stable:.0f} where the "
+            f"group waits, {quantity(row.end - row.stable)} records before the end",
+            "kafka", query, value=float(row.stable), baseline=float(row.end), unit="offset",
+        ),
+    )

@@ -1,0 +1,184 @@
+"""The consumer's pods: containers that end, replicas that are missing, rollouts before the onset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from lagkit.model import Check, Finding
+from lagkit.signals import Context, absent, not_checked, present, queries_of
+
+ROLLOUT_BEFORE = pd.Timedelta("10min")
+"""A rollout this long before the onset may have brought it (lag.md 2.7)."""
+_LEAD = pd.Timedelta("2min")
+# 143 = ended by SIGTERM, 0 = done: how a rollout or a scale-down ends a healthy container.
+_ORDERLY_EXITS = (0, 143)
+_BAD_WAITING = (
+    "CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "CreateContainerConfigError",
+    "CreateContainerError", "RunContainerError", "InvalidImageName",
+)
+_KINDS = ("containers_failing", "pods_unavailable", "rollout_before_onset")
+
+
+def consumers(context: Context) -> Iterator[Check]:
+    """Answer how the consumer's containers, replicas and rollouts are."""
+    incident = context.incident
+    pods = incident.pods.loc[incident.pods["role"] == "consumer"]
+    workloads = incident.workloads.loc[incident.workloads["role"] == "consumer"]
+    if pods.empty and workloads.empty:
+        reason = context.gap("kubernetes", "pods")
+        for kind in _KINDS:
+            yield not_checked(kind, reason, "kubernetes")
+        return
+    yield _failing(context, pods)
+    yield _unavailable(context, pods, workloads)
+    yield _rollout(context)
+
+
+def _failing(context: Context, pods: pd.DataFrame) -> Check:
+    if pods.empty:
+        return not_checked("containers_failing", "The workload has no pods to look at.",
+                           "kubernetes")
+    since = context.onset_earliest - _LEAD
+    ended = pods["last_exit_code"].notna() & ~pods["last_exit_code"].isin(_ORDERLY_EXITS)
+    recent = pods["last_finished_at"] >= since
+    looping = pods["state_reason"] == "CrashLoopBackOff"
+    bad = pods.loc[(ended & recent.fillna(False)) | looping]
+    query = queries_of(pods, context.incident.events)
+    if bad.empty:
+        old = pods.loc[ended, "last_finished_at"].dropna()
+        return absent(
+            "containers_failing",
+            f"No container of {pods['pod'].nunique()} consumer pods ended with an error since "
+            f"{since:%H:%M}Z"
+            + (f"; the last one before that ended at {old.max():%Y-%m-%d %H:%M}Z." if len(old)
+               else "."),
+            "kubernetes", query,
+        )
+    return present(
+        "containers_failing",
+        *(
+            Finding(
+                f"containers_failing:{row.namespace}/{row.pod}",
+                _ending(row), "kubernetes", query,
+                onset=_began(context, row, since), value=float(row.restart_count or 0),
+                baseline=0.0, unit="restarts",
+            )
+            for row in bad.sort_values(["restart_count", "pod"], ascending=[False, True])
+            .itertuples()
+        ),
+    )
+
+
+def _ending(row: object) -> str:
+    pod = row.pod  # type: ignore[attr-defined]
+    code, reason = row.last_exit_code, row.last_reason  # type: ignore[attr-defined]
+    restarts, state = row.restart_count, row.state_reason  # type: ignore[attr-defined]
+    told = f"pod {pod}"
+    if pd.notna(code):
+        told += f" ended with exit code {code}"
+        if isinstance(reason, str) and reason not in ("Error", "Completed"):
+            told += f" ({reason})"
+    if pd.notna(restarts) and restarts:
+        told += f", {restarts} restart{'s' if restarts != 1 else ''}"
+    return told + (f", now {state}" if isinstance(state, str) else "")
+
+
+def _began(context: Context, row: object, since: pd.Timestamp) -> pd.Timestamp | None:
+    """Return when this pod began to fail; None if only a later repeat of it is known."""
+    events = context.incident.events
+    told = events.loc[
+        (events["name"] == row.pod)  # type: ignore[attr-defined]
+        & events["reason"].isin(["BackOff", "Failed", "OOMKilling", "Killing", "Unhealthy"])
+    ]
+    seen = told["first_at"].fillna(told["timestamp"])
+    starts = [stamp for stamp in seen if stamp >= since]
+    restarts = row.restart_count  # type: ignore[attr-defined]
+    finished = row.last_finished_at  # type: ignore[attr-defined]
+    created = row.created_at  # type: ignore[attr-defined]
+    if pd.notna(created) and created >= since:
+        starts.append(created)
+    elif pd.notna(finished) and not (pd.notna(restarts) and restarts > 1):
+        starts.append(finished)
+    return min(starts) if starts else None
+
+
+def _unavailable(context: Context, pods: pd.DataFrame, workloads: pd.DataFrame) -> Check:
+    query = queries_of(pods, workloads)
+    findings = []
+    for row in workloads.itertuples():
+        ready = 0 if pd.isna(row.ready_replicas) else int(row.ready_replicas)
+        if pd.isna(row.desired_replicas):
+            continue
+        wanted = int(row.desired_replicas)
+        if wanted == 0 or ready < wanted:
+            findings.append(
+                Finding(
+                    f"pods_unavailable:{row.namespace}/{row.workload}",
+                    f"{row.kind} {row.workload} is scaled to zero" if wanted == 0 else
+                    f"{ready} of {wanted} pods of {row.workload} are ready",
+                    "kubernetes", query, value=float(ready), baseline=float(wanted), unit="pods",
+                    quote=row.condition if isinstance(row.condition, str) else "",
+                )
+            )
+    stuck = pods.loc[pods["state_reason"].isin(_BAD_WAITING) | pods["unschedulable"].notna()]
+    findings += [
+        Finding(
+            f"pods_unavailable:{row.namespace}/{row.pod}",
+            f"pod {row.pod} cannot be scheduled" if isinstance(row.unschedulable, str)
+            else f"pod {row.pod} waits: {row.state_reason}",
+            "kubernetes", query,
+            onset=row.created_at
+            if pd.notna(row.created_at) and row.created_at >= context.onset_earliest - _LEAD
+            else None,
+            quote=row.unschedulable if isinstance(row.unschedulable, str) else "",
+        )
+        for row in stuck.itertuples()
+    ]
+    if findings:
+        return present("pods_unavailable", *findings)
+    told = [f"{row.ready_replicas} of {row.desired_replicas} pods of {row.workload}"
+            for row in workloads.itertuples()]
+    return absent("pods_unavailable",
+                  f"Ready: {', '.join(told) or str(pods['pod'].nunique()) + ' pods'}.",
+                  "kubernetes", query)
+
+
+def _rollout(context: Context) -> Check:
+    rollouts = context.incident.rollouts
+    rollouts = rollouts.loc[rollouts["role"] == "consumer"]
+    if rollouts.empty:
+        return not_checked("rollout_before_onset", context.gap("kubernetes", "rollouts"),
+                           "kubernetes")
+    query = queries_of(rollouts)
+    flow = context.flow
+    # The first revision is the group's birth, not a change of it.
+    changes = rollouts.loc[rollouts["revision"].fillna(1) > 1]
+    if flow.onset is not None:
+        step = pd.Timedelta(flow.step_seconds, "s")
+        near = changes.loc[
+            (changes["timestamp"] >= flow.onset.earliest - ROLLOUT_BEFORE)
+            & (changes["timestamp"] <= flow.onset.latest + 2 * step)
+        ]
+    else:
+        near = changes.iloc[0:0]
+    if near.empty:
+        last = changes["timestamp"].max() if len(changes) else None
+        return absent(
+            "rollout_before_onset",
+            f"The last rollout was at {last:%Y-%m-%d %H:%M:%S}Z, not before the onset."
+            if last is not None else "The consumer runs its first revision.",
+            "kubernetes", query,
+        )
+    row = near.iloc[-1]
+    return present(
+        "rollout_before_onset",
+        Finding(
+            f"rollout_before_onset:{row['namespace']}/{row['workload']}",
+            f"revision {row['revision']} of {row['workload']} was rolled out at "
+            f"{row['timestamp']:%H:%M:%S}Z",
+            "kubernetes", query, onset=row["timestamp"],
+            quote=row["change_cause"] if isinstance(row["change_cause"], str) else "",
+        ),
+    )

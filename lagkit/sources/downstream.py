@@ -1,0 +1,383 @@
+"""What the consumer waits for: probes over HTTP, and the jobs that AWX ran for it.
+
+Knows the AWX REST paths and how to time a GET. Only reads, follows no redirect, and logs in
+nowhere but where it was told to. A probe that fails is evidence about the downstream, so it is a
+row *and* provenance: a refused or timed-out question is never an absent one. Knows no cause.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pandas as pd
+
+from lagkit import frames
+from lagkit.config import HttpLogin
+from lagkit.runbook import Downstream
+from lagkit.sources import Answer, Blind, Deadline, Questions, Scope, Status
+from lagkit.sources.http import HttpFailure, Reply, ask, build_session, excerpt, public_url
+
+if TYPE_CHECKING:
+    import requests
+
+_LOG = logging.getLogger(__name__)
+_LOG.addHandler(logging.NullHandler())
+
+PROBES = 3
+"""One slow answer is chance, three are a state."""
+PROBE_PAUSE_SECONDS = 0.2
+PROBE_SECONDS = 5.0
+PROBE_SHARE = 0.25
+"""Most of the budget that one probe may take, so that three that hang still fit."""
+MOST_BYTES = 5 * 2**20
+DETAIL_LIMIT = 300
+PING = "/api/v2/ping/"
+JOBS = "/api/v2/jobs/"
+PAGE_SIZE = 200
+"""AWX's own maximum."""
+PAGES = 3
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What one target gave."""
+
+    probes: list[dict[str, Any]] = field(default_factory=list)
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    blind: list[Blind] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+class DownstreamSource:
+    """The downstreams of a group that have a URL."""
+
+    name = "downstream"
+
+    def __init__(
+        self, urls: Mapping[str, str], logins: Mapping[str, HttpLogin] | None = None
+    ) -> None:
+        """Probe the runbook's downstreams at *urls* (name → base URL, else the runbook's own)."""
+        self._urls = dict(urls)
+        self._logins = dict(logins or {})
+
+    def fetch(self, scope: Scope, *, budget_seconds: float) -> Answer:
+        """Probe what the group of *scope* waits for; return within about *budget_seconds*."""
+        started = time.monotonic()
+        questions = Questions(self.name)
+        deadline = Deadline(budget_seconds)
+        group = scope.runbook.group(scope.group)
+        seen: list[_Seen] = []
+        blind: list[Blind] = []
+        targets = []
+        for downstream in group.downstream:
+            url = self._urls.get(downstream.name) or downstream.url
+            if url:
+                targets.append((downstream, url))
+            else:
+                blind.append(
+                    Blind(
+                        f"downstream {downstream.name}",
+                        "no URL for it in the runbook or the configuration",
+                        f'Set downstream.{downstream.name} = "https://…" in lagkit.toml.',
+                    )
+                )
+        if targets:
+            with ThreadPoolExecutor(max_workers=min(8, len(targets))) as pool:
+                looks = [
+                    pool.submit(self._look, downstream, url, scope, deadline, questions)
+                    for downstream, url in targets
+                ]
+                seen = [look.result() for look in looks]
+        elif not blind:
+            blind.append(
+                Blind(
+                    "what the group waits for",
+                    f"the runbook names no downstream for group {group.name}",
+                    "Add [[groups.downstream]] to this group in the runbook.",
+                )
+            )
+        blind += [one for target in seen for one in target.blind]
+        rows = {
+            "downstream": [row for target in seen for row in target.probes],
+            "jobs": [row for target in seen for row in target.jobs],
+        }
+        typed: dict[str, pd.DataFrame] = {}
+        for name, found in rows.items():
+            try:
+                typed[name] = frames.normalise(name, found)
+            except frames.FrameError as error:
+                blind.append(Blind(f"frame {name}", str(error)[:DETAIL_LIMIT]))
+        return Answer(
+            source=self.name,
+            status=_status(seen, blind),
+            detail="; ".join(note for target in seen for note in target.notes)
+            or "no downstream with a URL",
+            seconds=round(time.monotonic() - started, 3),
+            frames=typed,
+            queries=questions.frame(),
+            blind=tuple(blind),
+            facts=dict(sorted(item for target in seen for item in target.facts.items())),
+        )
+
+    def _look(
+        self,
+        downstream: Downstream,
+        url: str,
+        scope: Scope,
+        deadline: Deadline,
+        questions: Questions,
+    ) -> _Seen:
+        seen = _Seen()
+        try:
+            session = build_session(self._logins.get(downstream.name, HttpLogin()))
+            _without_retries(session)
+            target = _Target(downstream, url.rstrip("/"), session, deadline, questions, seen)
+            target.probe()
+            if downstream.kind == "awx":
+                target.read_jobs(scope)
+        except Exception as error:  # a source never raises: whatever was read so far still counts
+            _LOG.exception("probing %s stopped early", downstream.name)
+            what = f"downstream {downstream.name}"
+            seen.blind.append(Blind(what, f"{type(error).__name__} in lagkit; see its log"))
+        return seen
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One downstream while it is looked at."""
+
+    downstream: Downstream
+    base: str
+    session: requests.Session
+    deadline: Deadline
+    questions: Questions
+    seen: _Seen
+
+    def probe(self) -> None:
+        """Time the health path a few times."""
+        name = self.downstream.name
+        is_awx = self.downstream.kind == "awx"
+        path = PING if is_awx else self.downstream.probe
+        url = self.base + "/" + path.lstrip("/")
+        at_most = min(PROBE_SECONDS, self.deadline.seconds * PROBE_SHARE)
+        rows = self.seen.probes
+        for number in range(PROBES):
+            if number:
+                time.sleep(self.deadline.left(PROBE_PAUSE_SECONDS))
+                if self.deadline.passed:
+                    break
+            at = pd.Timestamp.now("UTC")
+            row: dict[str, Any] = {
+                "timestamp": at,
+                "target": name,
+                "check": "ping" if is_awx else "probe",
+                "url": public_url(url),
+                "ok": False,
+            }
+            with self.questions.ask(f"GET {public_url(url)}") as question:
+                row["query_id"] = question.query_id
+                began = time.monotonic()
+                try:
+                    reply = ask(
+                        self.session,
+                        "GET",
+                        url,
+                        deadline=self.deadline,
+                        at_most_seconds=at_most,
+                        most_bytes=MOST_BYTES,
+                    )
+                except HttpFailure as failure:
+                    question.outcome, question.detail = failure.outcome, str(failure)
+                    row["status_code"] = failure.status
+                    row["detail"] = (
+                        f"timed out after {time.monotonic() - began:.1f} s"
+                        if failure.outcome == "timeout"
+                        else str(failure)
+                    )[:DETAIL_LIMIT]
+                else:
+                    question.rows = 1
+                    row["status_code"] = reply.status
+                    row["latency_seconds"] = reply.seconds
+                    row["ok"], row["detail"] = judge(reply, is_awx=is_awx)
+                    if not row["ok"]:
+                        question.outcome = "denied" if reply.status in (401, 403) else "failed"
+                        question.detail = row["detail"]
+                    elif is_awx:
+                        self._note_version(reply)
+            rows.append(row)
+        self._note_probes(rows)
+
+    def _note_version(self, reply: Reply) -> None:
+        version = json.loads(reply.body).get("version")
+        if version:
+            self.seen.facts[f"{self.downstream.name}_version"] = str(version)[:50]
+
+    def _note_probes(self, rows: list[dict[str, Any]]) -> None:
+        name = self.downstream.name
+        good = [row for row in rows if row["ok"]]
+        if good:
+            worst = max(row["latency_seconds"] for row in good)
+            self.seen.notes.append(
+                f"{name} answered {len(good)} of {len(rows)} probes, slowest {worst:.3f} s"
+            )
+        else:
+            why = rows[-1]["detail"] if rows else "not asked: the budget was spent"
+            self.seen.notes.append(f"{name} answered no probe: {why}")
+        denied = [row for row in rows if row.get("status_code") in (401, 403)]
+        if denied:
+            self.seen.blind.append(
+                Blind(
+                    f"health of {name}",
+                    f"HTTP {denied[0]['status_code']}: lagkit may not read it",
+                    f"Set downstream_login.{name} in lagkit.toml (bearer_token_file or username).",
+                )
+            )
+
+    def read_jobs(self, scope: Scope) -> None:
+        """Read the newest jobs of AWX, back to the start of the window or ``PAGES`` pages."""
+        name = self.downstream.name
+        query: dict[str, Any] = {"order_by": "-created", "page_size": PAGE_SIZE}
+        url = f"{self.base}{JOBS}"
+        oldest: pd.Timestamp | None = None
+        for page in range(1, PAGES + 1):
+            with self.questions.ask(f"GET {public_url(url)}?{urlencode(query)}") as question:
+                try:
+                    reply = ask(
+                        self.session,
+                        "GET",
+                        url,
+                        params=query,
+                        deadline=self.deadline,
+                        at_most_seconds=PROBE_SECONDS,
+                        most_bytes=MOST_BYTES,
+                    )
+                    rows, following = job_rows(reply, name, question.query_id)
+                except HttpFailure as failure:
+                    question.outcome, question.detail = failure.outcome, str(failure)
+                    fix = ""
+                    if failure.outcome == "denied":
+                        fix = (
+                            f"Set downstream_login.{name} in lagkit.toml; the user needs the "
+                            "read role on jobs (System Auditor)."
+                        )
+                    self.seen.blind.append(Blind(f"jobs of {name}", str(failure), fix))
+                    break
+                question.rows = len(rows)
+                known = {row["job_id"] for row in self.seen.jobs}
+                # a job created meanwhile moves the pages along
+                self.seen.jobs.extend(row for row in rows if row["job_id"] not in known)
+                oldest = min((row["timestamp"] for row in rows), default=oldest)
+                if not following or (oldest is not None and oldest < scope.start):
+                    break
+                query = {**query, "page": page + 1}
+        else:
+            if oldest is not None and oldest > scope.start:
+                self.seen.blind.append(
+                    Blind(
+                        f"jobs of {name} before {oldest:%H:%M:%S} UTC",
+                        f"only the newest {len(self.seen.jobs)} were read",
+                    )
+                )
+        if self.seen.jobs:
+            self.seen.notes.append(f"{len(self.seen.jobs)} {name} jobs")
+
+
+def judge(reply: Reply, *, is_awx: bool) -> tuple[bool, str]:
+    """Return whether *reply* is what a healthy downstream says, and a short account of it.
+
+    Healthy is 2xx; of AWX also a JSON object with a version and at least one instance with
+    capacity, as ``/api/v2/ping/`` shows it.
+    """
+    if reply.location:
+        return False, f"HTTP {reply.status}: redirects to {reply.location}"[:DETAIL_LIMIT]
+    if not 200 <= reply.status < 300:
+        return False, f"HTTP {reply.status}: {excerpt(reply.body)}"[:DETAIL_LIMIT]
+    try:
+        document = json.loads(reply.body)
+    except ValueError:
+        if is_awx:
+            return False, f"not JSON, so not AWX: {excerpt(reply.body)}"[:DETAIL_LIMIT]
+        return True, f"HTTP {reply.status}"
+    if not is_awx:
+        return True, json.dumps(document, sort_keys=True, ensure_ascii=False)[:DETAIL_LIMIT]
+    if not isinstance(document, dict) or "version" not in document:
+        return False, "JSON without a version, so not AWX's ping"
+    instances = [item for item in document.get("instances") or () if isinstance(item, dict)]
+    capacity = sum(int(item.get("capacity") or 0) for item in instances)
+    account = f"AWX {document['version']}, {len(instances)} instance(s), capacity {capacity}"
+    return not instances or capacity > 0, account[:DETAIL_LIMIT]
+
+
+def job_rows(reply: Reply, target: str, query_id: str) -> tuple[list[dict[str, Any]], bool]:
+    """Return rows of ``jobs`` from one page of AWX, and whether there is another page.
+
+    Raises
+    ------
+    HttpFailure
+        The status is not 2xx, or the body is not a page of jobs.
+    """
+    if reply.location:
+        text = f"HTTP {reply.status}: redirects to {reply.location}"
+        raise HttpFailure(text, status=reply.status)
+    if reply.status in (401, 403):
+        text = f"HTTP {reply.status}: {excerpt(reply.body)}"
+        raise HttpFailure(text, outcome="denied", status=reply.status)
+    if not 200 <= reply.status < 300:
+        text = f"HTTP {reply.status}: {excerpt(reply.body)}"
+        raise HttpFailure(text, status=reply.status)
+    try:
+        document = json.loads(reply.body)
+        results = document["results"]
+        rows = [_job(item, target, query_id) for item in results]
+        following = bool(document.get("next"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = f"not a page of AWX jobs: {excerpt(reply.body)}"
+        raise HttpFailure(text, status=reply.status) from None
+    unique = {row["job_id"]: row for row in rows}
+    return list(unique.values()), following
+
+
+def _job(item: Mapping[str, Any], target: str, query_id: str) -> dict[str, Any]:
+    elapsed = item.get("elapsed")
+    return {
+        "timestamp": _moment(item["created"]),
+        "target": target,
+        "job_id": str(item["id"])[:50],
+        "status": str(item["status"])[:50] if item.get("status") else None,
+        "started_at": _moment(item.get("started")),
+        "finished_at": _moment(item.get("finished")),
+        "elapsed_seconds": None if elapsed is None else float(elapsed),
+        "query_id": query_id,
+    }
+
+
+def _moment(text: object) -> pd.Timestamp | None:
+    """Return an ISO time of AWX (always UTC, with or without a Z) as a Timestamp."""
+    if not text:
+        return None
+    stamp = pd.Timestamp(str(text))
+    return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+
+
+def _status(seen: Iterable[_Seen], blind: Iterable[Blind]) -> Status:
+    probes = [row for target in seen for row in target.probes]
+    if probes and all(row.get("status_code") is None for row in probes):
+        # nobody answered: that is evidence about the downstream, and no reading of it
+        return "unavailable"
+    return "partial" if tuple(blind) else "ok"
+
+
+def _without_retries(session: requests.Session) -> None:
+    """Take retries off: a probe that was tried three times has timed three answers."""
+    from requests.adapters import HTTPAdapter
+
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=0))

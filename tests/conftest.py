@@ -1,0 +1,31 @@
+"""Shared by every test: a real test may be skipped here, but not under ``.ci/run``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REAL = Path(__file__).resolve().parent / "real"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything in ``tests/real`` as real, and keep it behind the rest."""
+    for item in items:
+        if REAL in item.path.parents:
+            item.add_marker(pytest.mark.real)
+    items.sort(key=lambda item: item.get_closest_marker("real") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Turn the skip of a real test into a failure where ``LAGKIT_REQUIRE_REAL`` is set."""
+    report = yield
+    required = os.environ.get("LAGKIT_REQUIRE_REAL", "") not in {"", "0"}
+    expected_failure = hasattr(report, "wasxfail")
+    if report.skipped and required and not expected_failure and item.get_closest_marker("real"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"LAGKIT_REQUIRE_REAL is set, and this real test cannot run: {reason}"
+    return report

@@ -45,7 +45,7 @@ format: $(FULL) ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 
 notebooks: $(FULL) ## run the notebooks on the demo incident and keep their outputs
-	$(BIN)/python -m lagkit.runner notebooks/investigate.ipynb
+	$(BIN)/python tests/notebooks/refresh.py
 
 bench: $(FULL) ## measurements against peers
 	$(BIN)/python -m benchmarks

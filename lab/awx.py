@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import bisect
 import contextlib
 import heapq
 import itertools
@@ -36,8 +37,8 @@ LOG = logging.getLogger("awx.web")
 VERSION = "24.6.1"
 JOB_SECONDS = 0.015
 JITTER_SHARE = 0.3  # a job lasts JOB_SECONDS plus or minus this share
-QUEUE_SECONDS = 0.0005  # each of pending and waiting, when a slot is free
-JOBS_KEPT = 5_000
+QUEUE_SECONDS = 0.0002  # each of pending and waiting, when a slot is free
+JOBS_KEPT = 50_000  # twenty minutes at the lab's usual rate
 CAPACITY = 200  # jobs at once; what ping reports as the instance's capacity
 PAGE_SIZE = 25  # AWX's default page
 PAGE_SIZE_MAX = 200  # AWX's max_page_size
@@ -329,6 +330,26 @@ def _wanted(query: Iterable[tuple[str, str]]) -> Callable[[Mapping[str, Any]], b
     return lambda job: all(test(job) for test in tests)
 
 
+def _created_between(jobs: list[Job], asked: Mapping[str, str]) -> list[Job]:
+    """Return the jobs that the look-ups on ``created`` leave; *jobs* are in that order."""
+    first, last = 0, len(jobs)
+    for lookup, cut in (
+        ("gt", bisect.bisect_right),
+        ("gte", bisect.bisect_left),
+        ("lt", bisect.bisect_left),
+        ("lte", bisect.bisect_right),
+    ):
+        text = asked.get(f"created__{lookup}")
+        if text is None:
+            continue
+        at = cut(jobs, seconds_of(text), key=lambda job: job.created)
+        if lookup.startswith("g"):
+            first = max(first, at)
+        else:
+            last = min(last, at)
+    return jobs[first:last]
+
+
 def job_list(awx: Awx, path: str, query: list[tuple[str, str]]) -> dict[str, Any]:
     """Return one page of ``/api/v2/jobs/``: count, next, previous, results.
 
@@ -339,20 +360,33 @@ def job_list(awx: Awx, path: str, query: list[tuple[str, str]]) -> dict[str, Any
     asked = dict(query)
     wanted = _wanted(query)
     now = awx.now()
-    rows = [(job.facts(now), job) for job in awx.jobs.values()]
-    rows = [row for row in rows if wanted(row[0])]
-    for key in reversed(asked.get("order_by", "id").split(",")):
-        field = key.lstrip("-")
-        if field not in ORDERABLE:
-            raise BadQuery(f"Job has no field named '{field[:40]}'")
-        # the database under AWX sorts NULL as the largest value
-        rows.sort(
-            key=lambda row, f=field: (row[0][f] is None, row[0][f] if row[0][f] is not None else 0),  # type: ignore[misc]
-            reverse=key.startswith("-"),
-        )
+    order = asked.get("order_by", "id")
+    jobs = _created_between(list(awx.jobs.values()), asked)
+    if order.lstrip("-") in ("id", "created") and all(
+        name in ("page", "page_size", "order_by", "format") or name.startswith("created__")
+        for name in asked
+    ):
+        # what AWX's index on created answers without looking at a row
+        found = jobs[::-1] if order.startswith("-") else jobs
+    else:
+        rows = [(job.facts(now), job) for job in jobs]
+        rows = [row for row in rows if wanted(row[0])]
+        for key in reversed(order.split(",")):
+            field = key.lstrip("-")
+            if field not in ORDERABLE:
+                raise BadQuery(f"Job has no field named '{field[:40]}'")
+            # the database under AWX sorts NULL as the largest value
+            rows.sort(
+                key=lambda row, f=field: (  # type: ignore[misc]
+                    row[0][f] is None,
+                    row[0][f] if row[0][f] is not None else 0,
+                ),
+                reverse=key.startswith("-"),
+            )
+        found = [job for _, job in rows]
     size = _positive(asked.get("page_size"), PAGE_SIZE, PAGE_SIZE_MAX)
     page = _positive(asked.get("page"), 1, None)
-    pages = max(1, -(-len(rows) // size))
+    pages = max(1, -(-len(found) // size))
     if page is None or page > pages:
         raise LookupError("Invalid page.")
 
@@ -361,12 +395,12 @@ def job_list(awx: Awx, path: str, query: list[tuple[str, str]]) -> dict[str, Any
             return None
         return f"{path}?{urlencode({**asked, 'page': number})}"
 
-    shown = rows[(page - 1) * size : page * size]
+    shown = found[(page - 1) * size : page * size]
     return {
-        "count": len(rows),
+        "count": len(found),
         "next": link(page + 1),
         "previous": link(page - 1),
-        "results": [job.body(now, listed=True) for _, job in shown],
+        "results": [job.body(now, listed=True) for job in shown],
     }
 
 

@@ -40,9 +40,9 @@ PROGRESS_SECONDS = 15.0
 TELLING = re.compile(r"\b(error|fatal|cannot|failed)\b", re.IGNORECASE)
 REASON_CHARACTERS = 300
 BUILD_NICE = 5
-# Cold build on two busy cores: 13-20 min for Kubernetes, 8 min for klag-exporter; doubled.
-KUBERNETES_TIMEOUT = 2_700.0
-BUILD_TIMEOUT = 1_500.0
+# Cold on two busy cores Kubernetes took 13-20 min and klag-exporter 8; behind other work over
+# twice that.
+BUILD_TIMEOUT = 2_700.0
 DOWNLOAD_TIMEOUT = 600.0
 
 Echo = Callable[[str], None]
@@ -73,7 +73,10 @@ class Recipe:
     """How one part is had.
 
     `files` are the paths that must exist below the cache folder when it is done; `inputs` go into
-    the hash of the folder's name; `heavy` builds wait for each other.
+    the hash of the folder's name; `system` names programs that do instead when they are on PATH;
+    `heavy` builds wait for each other. A cache may outlive the machine that filled it, so `runs`
+    is looked at every time: a program on PATH, or (with a slash) a built one that must start; and
+    `runs_packages` is what Debian calls the rest of it.
     """
 
     part: str
@@ -83,6 +86,8 @@ class Recipe:
     build: Callable[[Builder], None]
     system: Mapping[str, tuple[str, ...]] | None = None
     heavy: bool = False
+    runs: str | None = None
+    runs_packages: tuple[str, ...] = ()
 
 
 class CannotHave(Exception):
@@ -231,6 +236,7 @@ def apt_update(builder: Builder) -> None:
 
 # -- the recipes --------------------
 
+JAVA_PACKAGES = ("openjdk-17-jre-headless",)
 JAVA_HINT = "apt-get install -y openjdk-17-jre-headless maven"
 GO_HINT = "install Go 1.26 or newer (go.dev/dl) and put it on PATH"
 CARGO_HINT = "install a stable Rust toolchain (rustup.rs) and put cargo on PATH"
@@ -259,7 +265,7 @@ KAFKA_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 
 def build_kafka(builder: Builder) -> None:
     """Copy the broker's jars from Maven Central."""
-    builder.need("java", ["openjdk-17-jre-headless"], JAVA_HINT)
+    builder.need("java", JAVA_PACKAGES, JAVA_HINT)
     maven = builder.need("mvn", ["maven"], JAVA_HINT)
     (builder.folder / "pom.xml").write_text(KAFKA_POM)
     builder.run(
@@ -355,7 +361,7 @@ def build_kubernetes(builder: Builder) -> None:
     builder.run(
         [command, "build", "-mod=readonly", *GO_FLAGS, f"-ldflags={flags}",
          "-o", str(builder.folder / "klab"), "."],
-        timeout=KUBERNETES_TIMEOUT, hint="check that Go reaches its module proxy",
+        timeout=BUILD_TIMEOUT, hint="check that Go reaches its module proxy",
         cwd=source, env=GO_ENVIRONMENT,
     )  # fmt: skip
     # The binary is the part whose name it is called by.
@@ -427,7 +433,15 @@ RECIPES: Mapping[str, Recipe] = {
     recipe.part: recipe
     for recipe in (
         # Quick ones first: whoever watches sees most parts arrive before the long builds begin.
-        Recipe("kafka", "Maven Central", (KAFKA_POM,), {"libs": "libs"}, build_kafka),
+        Recipe(
+            "kafka",
+            "Maven Central",
+            (KAFKA_POM,),
+            {"libs": "libs"},
+            build_kafka,
+            runs="java",
+            runs_packages=JAVA_PACKAGES,
+        ),
         Recipe(
             "jmx",
             "Maven Central",
@@ -485,6 +499,8 @@ RECIPES: Mapping[str, Recipe] = {
             {name: name for name in KLAB_NAMES},
             build_kubernetes,
             heavy=True,
+            runs="openssl",
+            runs_packages=("openssl",),
         ),
         Recipe(
             "klag",
@@ -493,6 +509,8 @@ RECIPES: Mapping[str, Recipe] = {
             {"exporter": "bin/klag-exporter"},
             build_klag,
             heavy=True,
+            runs="bin/klag-exporter",
+            runs_packages=("libsasl2-2", "libssl3", "zlib1g"),
         ),
     )
 }
@@ -579,10 +597,45 @@ def _build(recipe: Recipe, begun: float, echo: Echo) -> Artifact | Unavailable:
     return Artifact(recipe.part, target, files, time.monotonic() - begun, built=True)
 
 
+def _runs(recipe: Recipe) -> bool:
+    """Tell whether this machine has what the finished part needs to run."""
+    if recipe.runs is None:
+        return True
+    if "/" not in recipe.runs:
+        return shutil.which(recipe.runs) is not None
+    try:
+        program = cache_folder(recipe) / recipe.runs
+        return (
+            subprocess.run(
+                [program, "--version"], capture_output=True, timeout=PROGRESS_SECONDS
+            ).returncode
+            == 0
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _make_run(recipe: Recipe, artifact: Artifact, echo: Echo) -> Artifact | Unavailable:
+    """Get what a finished part needs on this machine, or say that it is missing."""
+    if _runs(recipe):
+        return artifact
+    hint = f"apt-get install -y {' '.join(recipe.runs_packages)}"
+    builder = Builder(recipe, artifact.folder, cache_root() / f"{recipe.part}.log", echo)
+    try:
+        builder.debian(recipe.runs_packages)
+    except CannotHave as error:
+        return Unavailable(recipe.part, error.reason, error.hint)
+    except OSError as error:
+        return Unavailable(recipe.part, f"{error}", hint)
+    if not _runs(recipe):
+        return Unavailable(recipe.part, f"{recipe.runs} does not run on this machine", hint)
+    return artifact
+
+
 def _install_one(recipe: Recipe, echo: Echo) -> Artifact | Unavailable:
     begun = time.monotonic()
     ready = _on_path(recipe, begun) or _cached(recipe, begun)
-    if ready is not None:
+    if ready is not None and _runs(recipe):
         return ready
     locks = cache_root()
     with contextlib.ExitStack() as held:
@@ -601,6 +654,8 @@ def _install_one(recipe: Recipe, echo: Echo) -> Artifact | Unavailable:
         # Somebody else may have finished it while this process waited.
         ready = _cached(recipe, begun)
         result = ready if ready is not None else _build(recipe, begun, echo)
+        if isinstance(result, Artifact):
+            result = _make_run(recipe, result, echo)
     if isinstance(result, Unavailable):
         echo(f"lab: {recipe.part} cannot be had: {result.reason}. To do: {result.hint}")
     else:

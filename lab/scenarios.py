@@ -37,7 +37,7 @@ NEIGHBOUR_RATE = 20.0
 
 BASELINE_SECONDS = 150.0
 HOLD_SECONDS = 120.0
-WELL_SECONDS = 180.0  # longest wait for three members that have caught up
+WELL_SECONDS = 300.0  # longest wait for three members that have caught up, after a spike too
 WELL_LAG = 120  # records: three seconds of production, above what commits every second leave
 DRAIN_LAG = 1_000  # records: below this the workers catch up by themselves in seconds
 GONE_SECONDS = 60.0

@@ -78,8 +78,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         msg = f"module 'lagkit' has no attribute {name!r}"
         raise AttributeError(msg)
-    value = getattr(importlib.import_module(_HOME[name]),
-                    "open_incident" if name == "open" else name)
+    value = getattr(
+        importlib.import_module(_HOME[name]), "open_incident" if name == "open" else name
+    )
     globals()[name] = value
     return value
 

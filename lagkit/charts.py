@@ -142,8 +142,9 @@ def timeline(result: Investigated) -> Figure:
         bound = np.where(at_least.to_numpy(dtype=bool), ages, np.nan)
         if np.isfinite(bound).any():
             x, y = thin(*with_gaps(moments, bound))
-            age_traces.append(Line("at least (window too short)", x, y, BLUE, dash="dot",
-                                   marker="triangle-up"))
+            age_traces.append(
+                Line("at least (window too short)", x, y, BLUE, dash="dot", marker="triangle-up")
+            )
     levels = [Level(promise / size, f"promise {duration(promise)}")]
     retention = _retention_seconds(incident)
     if retention is not None and peak_age is not None and peak_age * RETENTION_NEAR >= retention:
@@ -177,10 +178,20 @@ def timeline(result: Investigated) -> Figure:
         caption="Age of the oldest unread message of the worst partition, the backlog of the "
         "group, and events. A gap in a line is a missing sample, not a zero.",
         panels=(
-            Panel("Oldest unread message", unit, tuple(age_traces), tuple(levels),
-                  note="" if age_traces else "no offset history: age not known"),
-            Panel("Backlog", "messages", lag_traces, height=130,
-                  note="" if lag_traces else "no offset history: backlog not known"),
+            Panel(
+                "Oldest unread message",
+                unit,
+                tuple(age_traces),
+                tuple(levels),
+                note="" if age_traces else "no offset history: age not known",
+            ),
+            Panel(
+                "Backlog",
+                "messages",
+                lag_traces,
+                height=130,
+                note="" if lag_traces else "no offset history: backlog not known",
+            ),
             lanes,
         ),
         table=_events_table(rows),
@@ -201,8 +212,12 @@ def flow(result: Investigated) -> Figure:
     if np.isfinite(p).any() or np.isfinite(c).any():
         traces = [
             Area("falling behind", *_stretch(x, p, c, behind), VERMILLION, "/"),
-            Area("catching up", *_stretch(x, p, c, ~behind & np.isfinite(p) & np.isfinite(c)),
-                 GREEN, "\\"),
+            Area(
+                "catching up",
+                *_stretch(x, p, c, ~behind & np.isfinite(p) & np.isfinite(c)),
+                GREEN,
+                "\\",
+            ),
             Line("produced", *_drawn(x, p), INK),
             Line("consumed", *_drawn(x, c), BLUE, dash="dash"),
         ]
@@ -231,8 +246,13 @@ def flow(result: Investigated) -> Figure:
         caption=f"Messages owed at the worst moment: {owed}; repaid since then: {count(repaid)}. "
         "Rising hatch: falling behind. Falling hatch: catching up.",
         panels=(
-            Panel("Rate", "messages per second", tuple(traces), height=220,
-                  note="" if traces else "no offset history: rates not known"),
+            Panel(
+                "Rate",
+                "messages per second",
+                tuple(traces),
+                height=220,
+                note="" if traces else "no offset history: rates not known",
+            ),
         ),
         table=Table(
             "Median rates around the onset, messages per second",
@@ -252,8 +272,10 @@ def partitions(result: Investigated) -> Figure:
     ages = result.flow.time_lag
     start, end = window_ms(result.verdict)
     keys = _partition_keys(ages)
-    peaks = {key: _finite_max(part["time_lag_seconds"].to_numpy(dtype="float64"))
-             for key, part in keys.items()}
+    peaks = {
+        key: _finite_max(part["time_lag_seconds"].to_numpy(dtype="float64"))
+        for key, part in keys.items()
+    }
     shown = _worst_first(peaks)[:MOST_PARTITIONS]
     shown = [key for key in keys if key in set(shown)]
     span = _sample_span(ages)
@@ -284,8 +306,13 @@ def partitions(result: Investigated) -> Figure:
         + (f"; the worst reached {duration(high)}." if late else ".")
     )
     rows = tuple(
-        (f"{key[0]} / {key[1]}", owner.get(key, "unknown"), duration(peaks[key]),
-         duration(last[key]), _status_of(result.flow, key))
+        (
+            f"{key[0]} / {key[1]}",
+            owner.get(key, "unknown"),
+            duration(peaks[key]),
+            duration(last[key]),
+            _status_of(result.flow, key),
+        )
         for key in _worst_first(peaks)[:MOST_TABLE_ROWS]
     )
     return Figure(
@@ -296,19 +323,37 @@ def partitions(result: Investigated) -> Figure:
         caption=f"Logarithmic colour from {duration(low)} (dark) to {duration(high)} (bright); "
         "open cells had no sample. Vertical lines: the number of members changed, so partitions "
         "changed owner."
-        + (f" {len(keys) - len(shown)} quieter partitions are left out." if len(keys) > len(shown)
-           else ""),
+        + (
+            f" {len(keys) - len(shown)} quieter partitions are left out."
+            if len(keys) > len(shown)
+            else ""
+        ),
         panels=(
-            Panel("Partition, with its owner at capture", "age",
-                  (Cells(f"{duration(low)} dark to {duration(high)} bright", edges, values, low,
-                         high, "s"),) if shown else (),
-                  rows=names, height=max(90, min(520, 22 * max(1, len(shown)))),
-                  note="" if shown else "no offset history: age by partition not known"),
+            Panel(
+                "Partition, with its owner at capture",
+                "age",
+                (
+                    Cells(
+                        f"{duration(low)} dark to {duration(high)} bright",
+                        edges,
+                        values,
+                        low,
+                        high,
+                        "s",
+                    ),
+                )
+                if shown
+                else (),
+                rows=names,
+                height=max(90, min(520, 22 * max(1, len(shown)))),
+                note="" if shown else "no offset history: age by partition not known",
+            ),
         ),
         table=Table(
             "Partitions, worst first",
             ("topic / partition", "owner", "greatest age", "age now", "status"),
-            rows, max(0, len(keys) - MOST_TABLE_ROWS),
+            rows,
+            max(0, len(keys) - MOST_TABLE_ROWS),
         ),
         x_range=(start, end),
         marks=_onset_marks(result.verdict) + _member_marks(result.incident),
@@ -318,17 +363,23 @@ def partitions(result: Investigated) -> Figure:
 def cumulative(result: Investigated) -> Figure:
     """Build figure 4: end, committed and start offset of the worst partition (stuck, slow)."""
     keys = _partition_keys(result.flow.time_lag)
-    peaks = {key: _finite_max(part["time_lag_seconds"].to_numpy(dtype="float64"))
-             for key, part in keys.items()}
+    peaks = {
+        key: _finite_max(part["time_lag_seconds"].to_numpy(dtype="float64"))
+        for key, part in keys.items()
+    }
     cleaned = _partition_keys(result.flow.cleaned)
-    lags = {key: _finite_max(part["lag_messages"].to_numpy(dtype="float64"))
-            for key, part in cleaned.items()}
+    lags = {
+        key: _finite_max(part["lag_messages"].to_numpy(dtype="float64"))
+        for key, part in cleaned.items()
+    }
     ranked = _worst_first(peaks) if any(peaks.values()) else _worst_first(lags)
     key = ranked[0] if ranked else None
     traces: list[Any] = []
     rows: list[tuple[str, ...]] = []
-    alt = ("Cumulative chart of log end and committed offsets of the worst partition, to tell "
-           "stuck from slow. 0 partitions had an offset history.")
+    alt = (
+        "Cumulative chart of log end and committed offsets of the worst partition, to tell "
+        "stuck from slow. 0 partitions had an offset history."
+    )
     title = "Worst partition"
     if key is not None and key in cleaned:
         part = cleaned[key].sort_values("timestamp")
@@ -343,9 +394,14 @@ def cumulative(result: Investigated) -> Figure:
             known = y[np.isfinite(y)]
             if known.size:
                 traces.append(Line(name, *_drawn(x, y), colour, dash=dash))  # type: ignore[arg-type]
-            rows.append((name, count(known[0] if known.size else None),
-                         count(known[-1] if known.size else None),
-                         count(known[-1] - known[0] if known.size else None)))
+            rows.append(
+                (
+                    name,
+                    count(known[0] if known.size else None),
+                    count(known[-1] if known.size else None),
+                    count(known[-1] - known[0] if known.size else None),
+                )
+            )
         start_line = part["log_start_offset"].to_numpy(dtype="float64")
         if not _worth_drawing(part, start_line):
             # a log start far below would flatten the two lines that matter
@@ -370,11 +426,20 @@ def cumulative(result: Investigated) -> Figure:
         "committed line is stuck; a step down is a rewind; a log start above the committed line "
         "is loss.",
         panels=(
-            Panel(title, "offset", tuple(traces), height=240, from_zero=False,
-                  note="" if traces else "no offset history of any partition"),
+            Panel(
+                title,
+                "offset",
+                tuple(traces),
+                height=240,
+                from_zero=False,
+                note="" if traces else "no offset history of any partition",
+            ),
         ),
-        table=Table("Offsets of the worst partition over the window",
-                    ("line", "first", "last", "change"), tuple(rows)),
+        table=Table(
+            "Offsets of the worst partition over the window",
+            ("line", "first", "last", "change"),
+            tuple(rows),
+        ),
         x_range=window_ms(result.verdict),
         marks=_onset_marks(result.verdict),
     )
@@ -417,34 +482,61 @@ def assignment(result: Investigated) -> Figure:
     alt = (
         "Gantt chart of partitions served over time by member, to find a rebalance or a partition "
         "without owner. "
-        + ("The number of members is not known; " if low is None
-           else f"Members ranged from {count(low)} to {count(high)}; ")
-        +
-        f"{plural(len(gaps), 'spell')} outside Stable, the longest {duration(longest)}; "
+        + (
+            "The number of members is not known; "
+            if low is None
+            else f"Members ranged from {count(low)} to {count(high)}; "
+        )
+        + f"{plural(len(gaps), 'spell')} outside Stable, the longest {duration(longest)}; "
         f"{plural(len(still), 'spell')} without a commit while messages waited"
         + (f"; {plural(len(unowned), 'partition')} had no owner at capture." if unowned else ".")
     )
     panels = [
-        Panel("Members of the group", "members", tuple(member_traces), height=80,
-              note="" if member_traces else "no membership history"),
+        Panel(
+            "Members of the group",
+            "members",
+            tuple(member_traces),
+            height=80,
+            note="" if member_traces else "no membership history",
+        ),
     ]
     if gaps:
         panels.append(
-            Panel("Rebalancing", "", (
-                Spans("not Stable", tuple(Span(0, a, b, f"{name} {duration((b - a) / 1000)}")
-                                          for a, b, name in gaps), VERMILLION, "/"),
-            ), rows=("group state",), height=34)
+            Panel(
+                "Rebalancing",
+                "",
+                (
+                    Spans(
+                        "not Stable",
+                        tuple(
+                            Span(0, a, b, f"{name} {duration((b - a) / 1000)}")
+                            for a, b, name in gaps
+                        ),
+                        VERMILLION,
+                        "/",
+                    ),
+                ),
+                rows=("group state",),
+                height=34,
+            )
         )
     panels.append(
-        Panel("Partitions being served", "", tuple(traces),
-              rows=tuple(_partition_name(key, "", several) for key in names),
-              height=max(80, min(520, 24 * max(1, len(names)))),
-              note="" if traces else "no offset history by partition")
+        Panel(
+            "Partitions being served",
+            "",
+            tuple(traces),
+            rows=tuple(_partition_name(key, "", several) for key in names),
+            height=max(80, min(520, 24 * max(1, len(names)))),
+            note="" if traces else "no offset history by partition",
+        )
     )
     rows = tuple(
-        (f"{key[0]} / {key[1]}", owner.get(key) or "unknown",
-         duration(sum(b - a for a, b in served[key]) / 1000),
-         duration(sum(b - a for a, b in stood[key]) / 1000))
+        (
+            f"{key[0]} / {key[1]}",
+            owner.get(key) or "unknown",
+            duration(sum(b - a for a, b in served[key]) / 1000),
+            duration(sum(b - a for a, b in stood[key]) / 1000),
+        )
         for key in names[:MOST_TABLE_ROWS]
     )
     return Figure(
@@ -457,9 +549,12 @@ def assignment(result: Investigated) -> Figure:
         "partition before is not recorded by any source."
         + (f" {omitted} quieter partitions are left out." if omitted else ""),
         panels=tuple(panels),
-        table=Table("Partitions, their owner at capture, and how long they were served",
-                    ("topic / partition", "owner", "served for", "stood still for"), rows,
-                    omitted + max(0, len(names) - MOST_TABLE_ROWS)),
+        table=Table(
+            "Partitions, their owner at capture, and how long they were served",
+            ("topic / partition", "owner", "served for", "stood still for"),
+            rows,
+            omitted + max(0, len(names) - MOST_TABLE_ROWS),
+        ),
         x_range=(start, end),
         marks=_onset_marks(verdict) + _member_marks(incident),
     )
@@ -489,13 +584,23 @@ def evidence(result: Investigated) -> Figure:
         "Matrix of evidence against causes, to see why the verdict is what it is. "
         f"Of {len(checks)} checks {seen} saw something, {len(checks) - seen - blind} looked and "
         f"saw nothing, {blind} had no data"
-        + (f"; {top.cause} has {len(top.evidence_for)} for and {len(top.evidence_against)} against."
-           if top else ".")
+        + (
+            f"; {top.cause} has {len(top.evidence_for)} for and {len(top.evidence_against)} against."
+            if top
+            else "."
+        )
     )
     table_rows = tuple(
-        (check.kind.replace("_", " "), _outcome_word(check.outcome),
-         *("no data" if check.outcome == "not_checked"
-           else sign_of(weights.get((check.kind, cause), 0.0)) for cause in across))
+        (
+            check.kind.replace("_", " "),
+            _outcome_word(check.outcome),
+            *(
+                "no data"
+                if check.outcome == "not_checked"
+                else sign_of(weights.get((check.kind, cause), 0.0))
+                for cause in across
+            ),
+        )
         for check in checks[:MOST_TABLE_ROWS]
     )
     return Figure(
@@ -505,19 +610,28 @@ def evidence(result: Investigated) -> Figure:
         alt=alt,
         caption="++ strongly for, + for, 0 says nothing, − against, −− strongly against; hatched: "
         "no data. Evidence that fits every cause equally is worth nothing."
-        + (f" The picture shows the {len(across)} most probable causes." if len(causes) >
-           len(across) else ""),
-        panels=(
-            Panel("Evidence × cause", "", (Symbols("evidence", tuple(signs), values),)
-                  if shown and across else (),
-                  rows=tuple(check.kind.replace("_", " ") for check in shown),
-                  columns=tuple(cause.replace("_", " ") for cause in across),
-                  height=max(60, 22 * max(1, len(shown))),
-                  note="" if shown else "no check was made"),
+        + (
+            f" The picture shows the {len(across)} most probable causes."
+            if len(causes) > len(across)
+            else ""
         ),
-        table=Table("Evidence by cause", ("evidence", "seen", *(c.replace("_", " ")
-                                                                for c in across)),
-                    table_rows, max(0, len(checks) - MOST_TABLE_ROWS)),
+        panels=(
+            Panel(
+                "Evidence × cause",
+                "",
+                (Symbols("evidence", tuple(signs), values),) if shown and across else (),
+                rows=tuple(check.kind.replace("_", " ") for check in shown),
+                columns=tuple(cause.replace("_", " ") for cause in across),
+                height=max(60, 22 * max(1, len(shown))),
+                note="" if shown else "no check was made",
+            ),
+        ),
+        table=Table(
+            "Evidence by cause",
+            ("evidence", "seen", *(c.replace("_", " ") for c in across)),
+            table_rows,
+            max(0, len(checks) - MOST_TABLE_ROWS),
+        ),
     )
 
 
@@ -536,40 +650,81 @@ def deadline(result: Investigated) -> Figure:
         names.append("caught up")
         label = f"{clock(catch_up.mid, near=now)}, in {_in(catch_up.mid, now)}"
         traces.append(Spans("interval", (Span(0, low, high),), GREEN, "\\"))
-        traces.append(Points("caught up at the present rate", np.array([mid]), np.array([0.0]),
-                             (label,), GREEN, "diamond", show_labels=True))
+        traces.append(
+            Points(
+                "caught up at the present rate",
+                np.array([mid]),
+                np.array([0.0]),
+                (label,),
+                GREEN,
+                "diamond",
+                show_labels=True,
+            )
+        )
         far.append(high)
-        rows.append(("caught up at the present rate", clock(catch_up.mid),
-                     (f"in {_in(catch_up.mid, now)} ({_in(catch_up.low, now)} to "
-                     f"{_in(catch_up.high, now)})")))
+        rows.append(
+            (
+                "caught up at the present rate",
+                clock(catch_up.mid),
+                (
+                    f"in {_in(catch_up.mid, now)} ({_in(catch_up.low, now)} to "
+                    f"{_in(catch_up.high, now)})"
+                ),
+            )
+        )
     else:
-        rows.append(("caught up at the present rate", "never at this rate, or not known",
-                     f"net drain {number(forecast.net_drain_per_second)} messages/s"))
+        rows.append(
+            (
+                "caught up at the present rate",
+                "never at this rate, or not known",
+                f"net drain {number(forecast.net_drain_per_second)} messages/s",
+            )
+        )
     beyond = ""
     if loss is not None:
         at = _ms(pd.Timestamp(loss))
         reach = max(far) - _ms(now)
         label = f"{clock(loss, near=now)}, in {_in(loss, now)}"
-        rows.append(("unread data may be deleted from", clock(loss), f"in {_in(loss, now)}; "
-                     f"{forecast.data_loss_rule}".rstrip("; ")))
+        rows.append(
+            (
+                "unread data may be deleted from",
+                clock(loss),
+                f"in {_in(loss, now)}; {forecast.data_loss_rule}".rstrip("; "),
+            )
+        )
         if catch_up is not None and at - _ms(now) > FAR * reach:
             beyond = f"unread data may be deleted from {label}: beyond this axis"
         else:
-            traces.append(Points("unread data may be deleted", np.array([at]),
-                                 np.array([float(len(names))]), (label,), VERMILLION, "x",
-                                 show_labels=True))
+            traces.append(
+                Points(
+                    "unread data may be deleted",
+                    np.array([at]),
+                    np.array([float(len(names))]),
+                    (label,),
+                    VERMILLION,
+                    "x",
+                    show_labels=True,
+                )
+            )
             names.append("data loss")
             far.append(at)
     else:
-        rows.append(("unread data may be deleted from", "no deadline known",
-                     forecast.data_loss_rule))
+        rows.append(
+            ("unread data may be deleted from", "no deadline known", forecast.data_loss_rule)
+        )
     end = _ms(now) + (max(far) - _ms(now)) * 1.12
     alt = (
         f"Strip of deadlines on the clock, to see how long there is, from {clock(now)}. "
-        + (f"Caught up in {_in(catch_up.mid, now)}. " if catch_up else
-           "Not caught up at the present rate, or not known. ")
-        + (f"Unread data may be deleted in {_in(loss, now)}." if loss else
-           "No deadline for data loss is known.")
+        + (
+            f"Caught up in {_in(catch_up.mid, now)}. "
+            if catch_up
+            else "Not caught up at the present rate, or not known. "
+        )
+        + (
+            f"Unread data may be deleted in {_in(loss, now)}."
+            if loss
+            else "No deadline for data loss is known."
+        )
     )
     note = beyond or ("" if traces else "neither a catch-up time nor a loss deadline is known")
     return Figure(
@@ -580,12 +735,20 @@ def deadline(result: Investigated) -> Figure:
         caption="From the end of the window, if nothing changes. The loss deadline is the earliest "
         "that the retention rules allow.",
         panels=(
-            Panel("From now on", "", tuple(traces), rows=tuple(names) or ("",),
-                  height=max(46, 34 * max(1, len(names))) + (24 if beyond else 0),
-                  note="" if beyond else note),
+            Panel(
+                "From now on",
+                "",
+                tuple(traces),
+                rows=tuple(names) or ("",),
+                height=max(46, 34 * max(1, len(names))) + (24 if beyond else 0),
+                note="" if beyond else note,
+            ),
         ),
-        table=Table(f"Deadlines{': ' + beyond if beyond else ''}",
-                    ("what", "when (UTC)", "distance and rule"), tuple(rows)),
+        table=Table(
+            f"Deadlines{': ' + beyond if beyond else ''}",
+            ("what", "when (UTC)", "distance and rule"),
+            tuple(rows),
+        ),
         x_range=(_ms(now), end),
         marks=(Mark(_ms(now), _ms(now), "now", INK),),
     )
@@ -687,9 +850,7 @@ def _group_column(group: pd.DataFrame, column: str) -> pd.Series[Any]:
     return pd.Series(np.nan, index=group.index, dtype="float64")
 
 
-def _split_at_onset(
-    values: pd.Series[Any], begin: Any
-) -> tuple[float | None, float | None]:
+def _split_at_onset(values: pd.Series[Any], begin: Any) -> tuple[float | None, float | None]:
     """Return the median before and after the onset; without one, both are over the window."""
     known = values.dropna()
     if not len(known):
@@ -704,9 +865,7 @@ def _split_at_onset(
     )
 
 
-def _stretch(
-    x: Numbers, p: Numbers, c: Numbers, inside: Any
-) -> tuple[Numbers, Numbers, Numbers]:
+def _stretch(x: Numbers, p: Numbers, c: Numbers, inside: Any) -> tuple[Numbers, Numbers, Numbers]:
     """Return x, low and high of the area between two lines where *inside* holds, else NaN.
 
     The neighbours of each stretch are kept, so that areas meet instead of leaving slits.
@@ -799,8 +958,13 @@ def _onset_marks(verdict: Verdict) -> tuple[Mark, ...]:
     begin = verdict.onset
     if begin is None:
         return ()
-    return (Mark(_ms(pd.Timestamp(begin.earliest)), _ms(pd.Timestamp(begin.latest)),
-                 f"onset {clock(begin.at, near=begin.at)}"),)
+    return (
+        Mark(
+            _ms(pd.Timestamp(begin.earliest)),
+            _ms(pd.Timestamp(begin.latest)),
+            f"onset {clock(begin.at, near=begin.at)}",
+        ),
+    )
 
 
 def _member_marks(incident: Any) -> tuple[Mark, ...]:
@@ -837,8 +1001,10 @@ def _alert_starts(incident: Any) -> list[tuple[float, str]]:
         return []
     first = firing.groupby(["alert", "labels"], sort=True)["timestamp"].min()
     return sorted(
-        {(_ms(pd.Timestamp(moment)), printable(alert, limit=80))
-         for (alert, _), moment in first.items()}
+        {
+            (_ms(pd.Timestamp(moment)), printable(alert, limit=80))
+            for (alert, _), moment in first.items()
+        }
     )
 
 
@@ -864,9 +1030,15 @@ def _event_lanes(result: Investigated) -> tuple[Panel, list[tuple[float, str, st
         if inside:
             drawn = inside[:MOST_EVENTS]
             points.append(
-                Points("", np.array([at for at, _ in drawn]), np.full(len(drawn), float(row)),
-                       tuple(text for _, text in drawn), colour, symbol,  # type: ignore[arg-type]
-                       show_labels=True)
+                Points(
+                    "",
+                    np.array([at for at, _ in drawn]),
+                    np.full(len(drawn), float(row)),
+                    tuple(text for _, text in drawn),
+                    colour,
+                    symbol,  # type: ignore[arg-type]
+                    show_labels=True,
+                )
             )
     return Panel("Events", "", tuple(points), rows=tuple(names), height=120), sorted(rows)
 
@@ -878,9 +1050,11 @@ def _seen(verdict: Verdict, source: str) -> bool:
 
 def _rollouts(incident: Any) -> list[tuple[float, str]]:
     return [
-        (_ms(row["timestamp"]),
-         f"{_text(row['workload'])} revision {_text(row['revision'])} "
-         f"{_text(row['image'])}".strip())
+        (
+            _ms(row["timestamp"]),
+            f"{_text(row['workload'])} revision {_text(row['revision'])} "
+            f"{_text(row['image'])}".strip(),
+        )
         for row in incident.rollouts.to_dict("records")
     ]
 
@@ -888,9 +1062,13 @@ def _rollouts(incident: Any) -> list[tuple[float, str]]:
 def _terminations(incident: Any) -> list[tuple[float, str]]:
     ended = incident.pods.dropna(subset=["last_finished_at"])
     return [
-        (_ms(row["last_finished_at"]),
-         (f"{_short_owner(_text(row['pod']))} {_text(row['last_reason'])} "
-         f"exit {_text(row['last_exit_code'])}"))
+        (
+            _ms(row["last_finished_at"]),
+            (
+                f"{_short_owner(_text(row['pod']))} {_text(row['last_reason'])} "
+                f"exit {_text(row['last_exit_code'])}"
+            ),
+        )
         for row in ended.to_dict("records")
     ]
 
@@ -927,8 +1105,12 @@ def _events_table(rows: Sequence[tuple[float, str, str]]) -> Table:
 
 def _worth_drawing(part: pd.DataFrame, start_line: Numbers) -> bool:
     """Whether the log start is near enough to the other lines to be shown on their scale."""
-    others = np.concatenate([part["log_end_offset"].to_numpy(dtype="float64"),
-                             part["committed_offset"].to_numpy(dtype="float64")])
+    others = np.concatenate(
+        [
+            part["log_end_offset"].to_numpy(dtype="float64"),
+            part["committed_offset"].to_numpy(dtype="float64"),
+        ]
+    )
     high, low = _finite_max(others), _finite_min(others)
     nearest = _finite_max(start_line)
     if high is None or low is None or nearest is None:
@@ -950,8 +1132,9 @@ def _delay_arrow(part: pd.DataFrame, ages: pd.DataFrame | None) -> Arrow | None:
     if not len(here) or seconds <= 0:
         return None
     more = "≥ " if bool(worst["censored"]) else ""
-    return Arrow(at - seconds * 1000, at, float(here.iloc[0]), f"longest delay {more}"
-                 f"{duration(seconds)}")
+    return Arrow(
+        at - seconds * 1000, at, float(here.iloc[0]), f"longest delay {more}{duration(seconds)}"
+    )
 
 
 def _frozen_seconds(part: pd.DataFrame) -> float | None:
@@ -985,12 +1168,17 @@ def _unstable_spans(history: pd.DataFrame) -> list[tuple[float, float, str]]:
 
 def _served_spans(
     result: Investigated,
-) -> tuple[dict[tuple[str, int], list[tuple[float, float]]],
-           dict[tuple[str, int], list[tuple[float, float]]], int]:
+) -> tuple[
+    dict[tuple[str, int], list[tuple[float, float]]],
+    dict[tuple[str, int], list[tuple[float, float]]],
+    int,
+]:
     """Return per partition when commits moved, and when they did not while messages waited."""
     parts = _partition_keys(result.flow.cleaned)
-    lags = {key: _finite_max(part["lag_messages"].to_numpy(dtype="float64"))
-            for key, part in parts.items()}
+    lags = {
+        key: _finite_max(part["lag_messages"].to_numpy(dtype="float64"))
+        for key, part in parts.items()
+    }
     wanted = set(_worst_first(lags)[:MOST_PARTITIONS])
     served: dict[tuple[str, int], list[tuple[float, float]]] = {}
     stood: dict[tuple[str, int], list[tuple[float, float]]] = {}
@@ -1008,7 +1196,8 @@ def _served_spans(
         waiting = ~moved & sampled & (lag[1:] > 0) & (lag[:-1] > 0) & np.isfinite(committed[1:])
         served[key] = _intervals(x, moved, bridge_ms=LONGEST_COMMIT_PAUSE_MS)
         stood[key] = [
-            (a, b) for a, b in _intervals(x, waiting, bridge_ms=0.0)
+            (a, b)
+            for a, b in _intervals(x, waiting, bridge_ms=0.0)
             if b - a >= LONGEST_COMMIT_PAUSE_MS
         ]
     return served, stood, len(parts) - len(served)
@@ -1048,5 +1237,3 @@ def _tint(weight: float) -> float:
 
 def _outcome_word(outcome: str) -> str:
     return {"present": "yes", "absent": "no", "not_checked": "not checked"}[outcome]
-
-

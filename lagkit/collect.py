@@ -12,6 +12,7 @@ import re
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -22,6 +23,7 @@ from lagkit.errors import NoSourceReadable, NothingThere, UsageError
 from lagkit.incident import Gap, Incident
 from lagkit.model import SourceReport
 from lagkit.redact import Redactor, redact_frames
+from lagkit.runbook import Runbook
 from lagkit.runbook import load as load_runbook
 from lagkit.sources import Answer, Scope, Source
 from lagkit.version import __version__
@@ -53,17 +55,21 @@ def window(
     if start:
         begin = _moment(start, "--start")
     else:
-        begin = stop - (_length(since) if since else _DEFAULT_SINCE)
+        try:
+            begin = stop - (_length(since) if since else _DEFAULT_SINCE)
+        except (ValueError, OverflowError):
+            msg = f"--since {since!r} reaches back further than time is kept."
+            raise UsageError(msg, hint="Write 45m, 2h, 1h30m or 3d.") from None
     if begin >= stop:
         msg = f"The window is empty: it starts at {begin} and ends at {stop}."
-        raise UsageError(msg)
+        raise UsageError(msg, hint="Give a --start before the --end, or a longer --since.")
     return begin, stop
 
 
 def _moment(text: str, option: str) -> pd.Timestamp:
     try:
         moment = pd.Timestamp(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         moment = None
     if moment is None or moment is pd.NaT:
         msg = f"{option} {text!r} is not a time."
@@ -71,7 +77,8 @@ def _moment(text: str, option: str) -> pd.Timestamp:
     if moment.tzinfo is None:
         msg = f"{option} {text!r} has no time zone."
         raise UsageError(msg, hint=f"Write {moment.isoformat()}Z for UTC, or add +01:00.")
-    return moment.tz_convert("UTC").as_unit("us")
+    # An incident file holds times to the millisecond: what is replayed must be what was asked.
+    return moment.tz_convert("UTC").floor("ms").as_unit("us")
 
 
 def _length(text: str) -> pd.Timedelta:
@@ -162,36 +169,39 @@ def ask_all(
     on_progress: Progress | None = None,
 ) -> dict[str, Answer]:
     """Ask all sources at once; return one answer each, whatever happens inside them."""
-    done: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[str, Answer]] = queue.SimpleQueue()
     started = time.monotonic()
     budgets = {name: float(getattr(settings.budgets, name)) for name in sources}
 
     def run(name: str, source: Source) -> None:
         begun = time.monotonic()
         try:
-            done.put(source.fetch(scope, budget_seconds=budgets[name]))
+            answer = source.fetch(scope, budget_seconds=budgets[name])
         except Exception as error:  # noqa: BLE001 - the boundary: a fault of one source stays there
-            done.put(
-                Answer(name, "unavailable", f"lagkit's own fault in this source: "
-                       f"{type(error).__name__}: {error}", time.monotonic() - begun)
+            answer = Answer(
+                name,
+                "unavailable",
+                f"lagkit's own fault in this source: {type(error).__name__}: {error}",
+                time.monotonic() - begun,
             )
+        done.put((name, answer))
 
     # Daemon threads: one that is stuck inside a library must not keep the process alive.
     for name, source in sources.items():
-        threading.Thread(target=run, args=(name, source), name=f"lagkit-{name}", daemon=True
-                         ).start()
+        threading.Thread(
+            target=run, args=(name, source), name=f"lagkit-{name}", daemon=True
+        ).start()
     answers: dict[str, Answer] = {}
     while len(answers) < len(sources):
         waiting = {name: budgets[name] + _GRACE_SECONDS for name in sources if name not in answers}
         left = started + max(waiting.values()) - time.monotonic()
         try:
-            answer = done.get(timeout=max(0.0, left))
+            name, answer = done.get(timeout=max(0.0, left))
         except queue.Empty:
             break
-        answers[answer.source] = answer
+        answers[name] = answer
         if on_progress:
-            on_progress(f"{answer.source}: {answer.status} in {answer.seconds:.1f} s. "
-                        f"{answer.detail}")
+            on_progress(f"{name}: {answer.status} in {answer.seconds:.1f} s. {answer.detail}")
     for name in sources:
         if name not in answers:
             answers[name] = Answer(
@@ -207,13 +217,6 @@ def ask_all(
 
 def build_incident(scope: Scope, answers: Mapping[str, Answer], settings: Settings) -> Incident:
     """Join the answers into an incident, redacted. Raises as :func:`capture` does."""
-    sources = {
-        name: SourceReport(answers[name].status, answers[name].detail,
-                           round(answers[name].seconds, 2))
-        if name in answers
-        else SourceReport("not_configured", "No address was given.", 0.0)
-        for name in SOURCES
-    }
     tables = {name: frames.empty(name) for name in frames.FRAMES}
     for answer in answers.values():
         tables.update(answer.frames)
@@ -221,14 +224,41 @@ def build_incident(scope: Scope, answers: Mapping[str, Answer], settings: Settin
     if asked:
         tables["queries"] = frames.normalise("queries", pd.concat(asked, ignore_index=True))
     _refuse_nothing(scope, answers, tables)
-    removed_salt = secrets.token_bytes(16) if settings.redact_addresses else None
-    redactor = Redactor(removed_salt)
+    redactor = Redactor(secrets.token_bytes(16) if settings.redact_addresses else None)
     clean, removed = redact_frames(tables, redactor)
-    topics = scope.topics or tuple(
-        sorted({*clean["offsets"]["topic"].unique(), *clean["partitions"].loc[
-            clean["partitions"]["group"] == scope.group, "topic"].unique()})
+    counted = Counter(removed)
+
+    def text(value: str) -> str:
+        return redactor.text(value, counted)
+
+    # As in the frames, so that names and rows still meet.
+    group = redactor.addresses(scope.group, counted)
+    topics = tuple(redactor.addresses(topic, counted) for topic in scope.topics) or tuple(
+        sorted(
+            {
+                *clean["offsets"]["topic"].unique(),
+                *clean["partitions"].loc[clean["partitions"]["group"] == group, "topic"].unique(),
+            }
+        )
     )
-    facts = {name: dict(sorted(answer.facts.items())) for name, answer in answers.items()}
+    sources = {
+        name: SourceReport(
+            answers[name].status, text(answers[name].detail), round(answers[name].seconds, 2)
+        )
+        if name in answers
+        else SourceReport("not_configured", "No address was given.", 0.0)
+        for name in SOURCES
+    }
+    facts = {
+        name: {key: text(value) for key, value in sorted(answer.facts.items())}
+        for name, answer in answers.items()
+    }
+    coverage = tuple(
+        Gap(name, text(blind.what), text(blind.why), text(blind.fix))
+        for name in SOURCES
+        if name in answers
+        for blind in answers[name].blind
+    )
     cluster = settings.cluster or facts.get("kafka", {}).get("cluster_id", "") or "unnamed"
     digest = hashlib.sha256(
         f"{cluster}\0{scope.group}\0{scope.start.isoformat()}\0{scope.end.isoformat()}".encode()
@@ -236,45 +266,71 @@ def build_incident(scope: Scope, answers: Mapping[str, Answer], settings: Settin
     return Incident(
         id=f"{scope.end:%Y%m%dT%H%M%SZ}-{digest}",
         cluster=cluster,
-        group=scope.group,
+        group=group,
         topics=topics,
         start=scope.start,
         end=scope.end,
         captured_at=pd.Timestamp.now("UTC").floor("ms").as_unit("us"),
         lagkit_version=__version__,
-        runbook=scope.runbook,
+        runbook=_without_logins(scope.runbook, redactor, counted),
         tables=clean,
         sources=sources,
         facts=facts,
-        coverage=tuple(
-            Gap(name, blind.what, blind.why, blind.fix)
-            for name in SOURCES
-            if name in answers
-            for blind in answers[name].blind
-        ),
-        redactions=removed,
+        coverage=coverage,
+        redactions=dict(sorted(counted.items())),
     )
+
+
+def _without_logins(runbook: Runbook, redactor: Redactor, counted: Counter[str]) -> Runbook:
+    """Return *runbook* with its downstream URLs redacted; its other words are the company's own."""
+    groups = tuple(
+        group.model_copy(
+            update={
+                "downstream": tuple(
+                    entry.model_copy(update={"url": redactor.text(entry.url, counted)})
+                    for entry in group.downstream
+                )
+            }
+        )
+        for group in runbook.groups
+    )
+    return runbook.model_copy(update={"groups": groups})
 
 
 def _refuse_nothing(
     scope: Scope, answers: Mapping[str, Answer], tables: Mapping[str, pd.DataFrame]
 ) -> None:
     if all(answer.status == "unavailable" for answer in answers.values()):
-        details = "\n".join(f"  {name}: {answer.detail}" for name, answer in answers.items())
+        told = {name: Redactor().text(answer.detail, Counter()) for name, answer in answers.items()}
+        details = "\n".join(f"  {name}: {detail}" for name, detail in told.items())
         msg = f"No source could be read:\n{details}"
         raise NoSourceReadable(msg, hint="`lagkit doctor` says per source what to mend.")
-    asked = [name for name in ("prometheus", "kafka") if name in answers
-             and answers[name].status in ("ok", "partial")]
-    known = len(tables["offsets"]) or len(tables["members"]) or (
-        (tables["partitions"]["group"] == scope.group).any()
+    asked = [
+        name
+        for name in ("prometheus", "kafka")
+        if name in answers and answers[name].status in ("ok", "partial")
+    ]
+    known = (
+        len(tables["offsets"])
+        or (tables["members"]["group"] == scope.group).any()
+        or (tables["partitions"]["group"] == scope.group).any()
     )
-    denied = (tables["queries"]["outcome"].isin(["denied", "timeout", "failed"])).any()
+    queries = tables["queries"].loc[tables["queries"]["source"].isin(asked)]
+    denied = queries["outcome"].isin(["denied", "timeout", "failed"]).any()
     exists = answers.get("kafka") and answers["kafka"].facts.get("group_exists") == "yes"
     if asked and not known and not exists and not denied:
-        near = sorted({name for source in asked
-                       for name in answers[source].facts.get("near_groups", "").split(",") if name})
-        msg = (f"No group {scope.group!r} between {scope.start:%Y-%m-%d %H:%M:%SZ} and "
-               f"{scope.end:%Y-%m-%d %H:%M:%SZ} in {' and '.join(asked)}.")
+        near = sorted(
+            {
+                name
+                for source in asked
+                for name in answers[source].facts.get("near_groups", "").split(",")
+                if name
+            }
+        )
+        msg = (
+            f"No group {scope.group!r} between {scope.start:%Y-%m-%d %H:%M:%SZ} and "
+            f"{scope.end:%Y-%m-%d %H:%M:%SZ} in {' and '.join(asked)}."
+        )
         raise NothingThere(
             msg,
             hint=f"Near: {', '.join(near)}." if near else "Check the name and the window.",

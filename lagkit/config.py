@@ -1,7 +1,8 @@
-"""Settings: where the systems are and how to log in, from options, ``LAGKIT_*`` and ``lagkit.toml``.
+"""Settings: where the systems are and how to log in.
 
-In that order of precedence. A source without an address is *not configured*; no default host is
-ever tried. Secrets are ``SecretStr`` and never enter an incident file or a notebook parameter.
+From options, ``LAGKIT_*`` and ``lagkit.toml``, in that order of precedence. A source without an
+address is *not configured*; no default host is ever tried. Secrets are ``SecretStr``
+and never enter an incident file or a notebook parameter.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class Settings(BaseSettings):
     budgets: Budgets = Budgets()
     redact_addresses: bool = False
     """Replace IP addresses by stable pseudonyms."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Defaults for the command line's other options (since, out, …); read by ``lagkit.cli``."""
 
     @classmethod
     def settings_customise_sources(
@@ -95,11 +98,12 @@ class Settings(BaseSettings):
         return (
             init_settings,
             env_settings,
-            TomlConfigSettingsSource(settings_cls, toml_file=_toml_file()),
+            TomlConfigSettingsSource(settings_cls, toml_file=configuration_file()),
         )
 
 
-def _toml_file() -> Path:
+def configuration_file() -> Path:
+    """Return where the configuration file is looked for."""
     import os
 
     return Path(os.environ.get("LAGKIT_CONFIG", "lagkit.toml"))
@@ -123,8 +127,8 @@ def load_settings(**options: Any) -> Settings:
         )
         msg = f"The configuration cannot be used:\n{faults}"
         raise UsageError(
-            msg, hint=f"Look at the options, LAGKIT_* variables and {_toml_file()}."
+            msg, hint=f"Look at the options, LAGKIT_* variables and {configuration_file()}."
         ) from None
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        msg = f"{_toml_file()} cannot be read: {error}"
+        msg = f"{configuration_file()} cannot be read: {error}"
         raise UsageError(msg) from None

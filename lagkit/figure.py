@@ -272,9 +272,11 @@ class Figure:
         """Give a notebook the interactive figure, the static one with its words, and the words."""
         import json
 
+        from lagkit.render.interactive import plotly_json
+
         del include, exclude
         return {
-            "application/vnd.plotly.v1+json": json.loads(self.plotly().to_json()),
+            "application/vnd.plotly.v1+json": json.loads(plotly_json(self)),
             "text/html": self.html(),
             "text/plain": f"{self.title}: {self.alt}",
         }
@@ -296,8 +298,10 @@ def _arrays(trace: Trace) -> list[tuple[Numbers, bool]]:
     if isinstance(trace, Symbols):
         return [(trace.tints, True)]
     if isinstance(trace, Arrow):
-        return [(np.array([trace.start, trace.end], dtype="float64"), False),
-                (np.array([trace.y], dtype="float64"), True)]
+        return [
+            (np.array([trace.start, trace.end], dtype="float64"), False),
+            (np.array([trace.y], dtype="float64"), True),
+        ]
     ends = [(span.row, span.start, span.end) for span in trace.spans]
     return [(np.array(ends, dtype="float64").reshape(-1), False)]
 

@@ -135,8 +135,9 @@ FRAMES: Mapping[str, Frame] = {
                     "offset_commit_p99_seconds, request_queue_p99_seconds, throttle_seconds",
                     required=True,
                 ),
-                Column("instance", TEXT, "", "broker or exporter the value is about",
-                       required=True),
+                Column(
+                    "instance", TEXT, "", "broker or exporter the value is about", required=True
+                ),
                 Column("value", NUMBER, "see unit", "value in `unit`"),
                 Column("unit", TEXT, "", "partitions, brokers, ratio or seconds", required=True),
                 _QUERY,
@@ -179,8 +180,13 @@ FRAMES: Mapping[str, Frame] = {
             (
                 _AT,
                 _GROUP,
-                Column("state", TEXT, "", "Stable, PreparingRebalance, CompletingRebalance, "
-                       "Empty, Dead, Assigning, Reconciling or Unknown"),
+                Column(
+                    "state",
+                    TEXT,
+                    "",
+                    "Stable, PreparingRebalance, CompletingRebalance, "
+                    "Empty, Dead, Assigning, Reconciling or Unknown",
+                ),
                 Column("protocol", TEXT, "", "classic or consumer (KIP-848)"),
                 Column("assignor", TEXT, "", "partition assignor, e.g. range"),
                 Column("coordinator", TEXT, "", "host:port of the coordinator"),
@@ -219,8 +225,10 @@ FRAMES: Mapping[str, Frame] = {
                 _offset("committed_offset", "NaN: the group has committed nothing here"),
                 _offset("log_start_offset", "oldest offset still on disk"),
                 _offset("log_end_offset", "high watermark"),
-                _offset("last_stable_offset", "first offset of the oldest open transaction, "
-                        "or the high watermark"),
+                _offset(
+                    "last_stable_offset",
+                    "first offset of the oldest open transaction, or the high watermark",
+                ),
                 Column("leader", WHOLE, "", "broker id of the leader; NA: leaderless"),
                 Column("replica_count", WHOLE, "replicas", "replicas"),
                 Column("isr_count", WHOLE, "replicas", "replicas in sync"),
@@ -268,8 +276,13 @@ FRAMES: Mapping[str, Frame] = {
                 Column("container", TEXT, "", "container name", required=True),
                 Column("workload", TEXT, "", "owning Deployment or StatefulSet"),
                 Column("replica_set", TEXT, "", "owning ReplicaSet"),
-                Column("role", TEXT, "", "consumer, or the downstream's name in the runbook",
-                       required=True),
+                Column(
+                    "role",
+                    TEXT,
+                    "",
+                    "consumer, or the downstream's name in the runbook",
+                    required=True,
+                ),
                 Column("node", TEXT, "", "node name; NA: not scheduled"),
                 Column("pod_ip", TEXT, "", "pod IP; NA: none yet"),
                 Column("phase", TEXT, "", "Pending, Running, Succeeded, Failed or Unknown"),
@@ -403,15 +416,20 @@ FRAMES: Mapping[str, Frame] = {
             "provenance: every question asked, with its text, time and outcome",
             (
                 Column("query_id", TEXT, "", "source-number, e.g. prometheus-03", required=True),
-                Column("source", TEXT, "", "prometheus, kafka, kubernetes or downstream",
-                       required=True),
+                Column(
+                    "source", TEXT, "", "prometheus, kafka, kubernetes or downstream", required=True
+                ),
                 Column("statement", TEXT, "", "the query, call or URL", required=True),
                 Column("started_at", TIME, "UTC", "when it was asked", required=True),
-                Column("seconds", NUMBER, "seconds", "until the answer was decoded",
-                       required=True),
+                Column("seconds", NUMBER, "seconds", "until the answer was decoded", required=True),
                 Column("rows", WHOLE, "rows", "rows it gave", required=True),
-                Column("outcome", TEXT, "", "ok, empty, partial, denied, timeout or failed",
-                       required=True),
+                Column(
+                    "outcome",
+                    TEXT,
+                    "",
+                    "ok, empty, partial, denied, timeout or failed",
+                    required=True,
+                ),
                 Column("detail", TEXT, "", "warnings, error text, what was cut"),
             ),
             ("query_id",),
@@ -485,13 +503,23 @@ def _cast(frame: str, column: Column, values: pd.Series[Any]) -> pd.Series[Any]:
         if column.dtype == TIME:
             return _utc_microseconds(values)
         if column.dtype == TEXT:
-            return values.astype("object").where(values.notna(), None).astype(TEXT)
+            return _text(values.astype("object").where(values.notna(), None))
         if column.dtype in (WHOLE, FLAG):
             return values.astype("object").where(values.notna(), pd.NA).astype(column.dtype)
         return pd.to_numeric(values).astype(NUMBER)
     except (TypeError, ValueError) as error:
         msg = f"frame {frame!r}, column {column.name!r}: not {column.dtype}: {error}"
         raise FrameError(msg) from None
+
+
+def _text(values: pd.Series[Any]) -> pd.Series[str]:
+    try:
+        return values.astype(TEXT)
+    except UnicodeEncodeError:
+        # half a surrogate pair, as JSON lets a label have: no encoding can write it
+        return values.map(
+            lambda value: str(value).encode("utf-8", "replace").decode(), na_action="ignore"
+        ).astype(TEXT)
 
 
 def _utc_microseconds(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -524,7 +552,7 @@ def from_epoch_seconds(seconds: Iterable[float] | np.ndarray) -> pd.DatetimeInde
 
 @functools.cache
 def pandera_schema(name: str) -> pa.DataFrameSchema:
-    """Return the pandera schema of frame *name*: strict, ordered, units in each column's metadata."""
+    """Return the pandera schema of frame *name*: strict, ordered, units in the metadata."""
     import pandera.pandas as pa
 
     frame = FRAMES[name]

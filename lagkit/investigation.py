@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from lagkit.version import __version__
 
 if TYPE_CHECKING:
     from lagkit.figure import Figure
+    from lagkit.tables import Sheet
 
 _SHORTEST_TREND_SECONDS = 60.0
 _LONGEST_TREND_SECONDS = 600.0
@@ -55,8 +56,18 @@ def offset_history(incident: Incident) -> pd.DataFrame:
     own = own.loc[own["group"] == incident.group]
     return frames.normalise(
         "offsets",
-        own[["timestamp", "group", "topic", "partition", "committed_offset", "log_end_offset",
-             "log_start_offset", "query_id"]],
+        own[
+            [
+                "timestamp",
+                "group",
+                "topic",
+                "partition",
+                "committed_offset",
+                "log_end_offset",
+                "log_start_offset",
+                "query_id",
+            ]
+        ],
     )
 
 
@@ -80,15 +91,21 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
         rates=flows.rates(cleaned),
         time_lag=flows.time_lag(cleaned),
         status=flows.partition_status(
-            cleaned, end=end, members=int(members.iloc[-1]) if len(members) else None,
-            promise_seconds=promise_seconds, window_seconds=trend,
+            cleaned,
+            end=end,
+            members=int(members.iloc[-1]) if len(members) else None,
+            promise_seconds=promise_seconds,
+            window_seconds=trend,
         ),
         onset=onset,
         shares=flows.shares(group, onset) if onset is not None else None,
         drain=drain,
         deadline=_deadline(incident, cleaned),
-        delay=flows.delay_area(cleaned, start=incident.start, end=end,
-                               promise_seconds=promise_seconds) if len(cleaned) else None,
+        delay=flows.delay_area(
+            cleaned, start=incident.start, end=end, promise_seconds=promise_seconds
+        )
+        if len(cleaned)
+        else None,
         state=flows.state(group, onset, drain, window_seconds=trend) if len(group) else "unknown",
         step_seconds=_DEFAULT_STEP_SECONDS if np.isnan(step) else step,
     )
@@ -104,12 +121,13 @@ def _deadline(incident: Incident, cleaned: pd.DataFrame) -> flows.LossDeadline |
     for topic, rows in cleaned.groupby("topic"):
         value = pd.to_numeric(retention.get(topic), errors="coerce") if topic in retention else None
         known = None if value is None or pd.isna(value) or value < 0 else float(value)
-        deadline = flows.loss_deadline(rows.reset_index(drop=True), retention_ms=known,
-                                       end=incident.end)
+        deadline = flows.loss_deadline(
+            rows.reset_index(drop=True), retention_ms=known, end=incident.end
+        )
         if deadline is not None:
             found.append(deadline)
-    timed = [deadline for deadline in found if deadline.at is not None]
-    return min(timed, key=lambda d: d.at) if timed else (found[0] if found else None)
+    timed = {deadline.at: deadline for deadline in reversed(found) if deadline.at is not None}
+    return timed[min(timed)] if timed else (found[0] if found else None)
 
 
 @dataclass(frozen=True)
@@ -134,10 +152,16 @@ class Result:
         return self.verdict.ranking
 
     def figure(self, name: str) -> Figure:
-        """Return the figure *name* (``lagkit.charts``): timeline, flow, partitions, …"""
+        """Return the figure *name* of ``lagkit.charts``, e.g. timeline, flow or partitions."""
         from lagkit import charts
 
         return charts.figure(self, name)
+
+    def table(self, name: str) -> Sheet:
+        """Return the table *name* (``lagkit.tables``): findings, ranking, actions, …"""
+        from lagkit import tables
+
+        return tables.sheet(self, name)
 
     def explain(self, cause: str) -> Explanation:
         """Return evidence for and against *cause*, what was not checked, what would change it."""
@@ -165,10 +189,10 @@ class Explanation:
     def __repr__(self) -> str:
         """Return the explanation as plain text."""
         entry = self.entry
+        status = entry.status.replace("_", " ")
         lines = [
-            f"{self.title} ({entry.cause}): {entry.probability:.0%}, "
-            f"before any evidence {entry.prior:.0%}; {entry.status.replace('_', ' ')}, "
-            f"role {entry.role}"
+            f"{self.title} ({entry.cause}): {entry.probability:.0%}; {status}, role {entry.role}",
+            f"  before any evidence {entry.prior:.0%}",
         ]
         for heading, rows in (("for", entry.evidence_for), ("against", entry.evidence_against)):
             lines += [f"  {heading:<8}{row.weight:+.2f} nats  {row.statement}" for row in rows]
@@ -182,16 +206,17 @@ def investigate(incident: Incident) -> Result:
     group = incident.runbook.group(incident.group)
     known = catalogue()
     flow = measure(incident, promise_seconds=group.promise_seconds)
-    owned = owners(
-        incident.members.loc[incident.members["group"] == incident.group], incident.pods
-    )
+    owned = owners(incident.members.loc[incident.members["group"] == incident.group], incident.pods)
     context = signals.Context(incident, flow, owned, group)
     checks = signals.run(context, known)
     onset = None
     if flow.onset is not None:
         onset = model.Onset(flow.onset.at, flow.onset.earliest, flow.onset.latest)
     ranked = ranking.rank(
-        checks, known, ratings=incident.runbook.priors, onset=onset,
+        checks,
+        known,
+        ratings=incident.runbook.priors,
+        onset=onset,
         step_seconds=flow.step_seconds,
     )
     impact = _impact(incident, flow)
@@ -199,13 +224,19 @@ def investigate(incident: Incident) -> Result:
         incident.group_state["group"] == incident.group, "member_count"
     ].dropna()
     names = remedies.names(
-        incident, ranked.findings, unread=impact.lag_messages_now,
+        incident,
+        ranked.findings,
+        unread=impact.lag_messages_now,
         members=float(members.iloc[-1]) if len(members) else None,
         usual_members=remedies.usual_members(incident, context.onset_earliest),
     )
     verdict = model.Verdict(
         incident=model.IncidentReference(
-            incident.id, incident.cluster, incident.group, incident.topics, incident.start,
+            incident.id,
+            incident.cluster,
+            incident.group,
+            incident.topics,
+            incident.start,
             incident.end,
         ),
         generated_at=incident.captured_at,
@@ -219,7 +250,7 @@ def investigate(incident: Incident) -> Result:
         forecast=_forecast(incident, flow),
         actions=remedies.actions(incident.runbook, ranked.causes, names),
         do_not=remedies.do_not(incident.runbook, ranked.causes, names),
-        sources=incident.sources,
+        sources=_sources(incident),
         not_checked=_not_checked(incident, checks, known),
         checks=checks,
         next_check=ranked.next_check,
@@ -231,12 +262,14 @@ def _headline(ranked: ranking.Ranking, known: Catalogue) -> model.Headline:
     top = ranked.top
     cause = known.cause(top.cause)
     seen = {finding.id: finding for finding in ranked.findings}
-    # Reasons are what was seen, the most telling first; what was looked for and not seen is not one.
+    # A reason is something that was seen; the most telling first.
     reasons = [seen[line.id].statement for line in top.evidence_for if line.id in seen][:2]
     if top.cause == UNKNOWN:
         second = ranked.causes[1]
-        summary = ("the evidence does not single out a cause; nearest is "
-                   f"{known.cause(second.cause).title.lower()}")
+        summary = (
+            "the evidence does not single out a cause; nearest is "
+            f"{known.cause(second.cause).title.lower()}"
+        )
     elif top.cause == NONE:
         summary = reasons[0] if reasons else "the group keeps its promise"
     else:
@@ -266,7 +299,8 @@ def _impact(incident: Incident, flow: Flow) -> model.Impact:
         slo_minutes_broken=_known(delay.slo_minutes_broken) if delay else None,
         messages_lost=_lost(incident, flow),
         lag_messages_now=_known(float(lag.iloc[-1])) if len(lag) else None,
-        oldest_age_seconds_now=_known(float(oldest.time_lag_seconds)) if oldest is not None
+        oldest_age_seconds_now=_known(float(oldest.time_lag_seconds))
+        if oldest is not None
         else None,
         oldest_age_is_at_least=bool(oldest.censored) if oldest is not None else False,
     )
@@ -284,7 +318,9 @@ def _lost(incident: Incident, flow: Flow) -> float | None:
     if lost.sum() > 0:
         return float(lost.sum())
     committed = last["committed_offset"].notna()
-    return 0.0 if last.loc[committed, "log_start_offset"].notna().all() and committed.any() else None
+    return (
+        0.0 if last.loc[committed, "log_start_offset"].notna().all() and committed.any() else None
+    )
 
 
 def _known(value: float) -> float | None:
@@ -309,19 +345,30 @@ def _forecast(incident: Incident, flow: Flow) -> model.Forecast:
     )
 
 
+def _sources(incident: Incident) -> dict[str, model.SourceReport]:
+    """Return how each of the four sources did, in the contract's order, whatever the file's was."""
+    absent = model.SourceReport("not_configured", "The incident says nothing of it.", 0.0)
+    return {name: incident.sources.get(name, absent) for name in get_args(model.SourceName)}
+
+
 def _not_checked(
     incident: Incident, checks: tuple[model.Check, ...], known: Catalogue
 ) -> tuple[str, ...]:
     """Return what was not seen and why: gaps of the sources first, then unanswered questions."""
-    told = [f"{gap.what}: {gap.why}" + (f" Fix: {gap.fix}" if gap.fix else "")
-            for gap in incident.coverage]
+    told = [
+        f"{gap.what}: {gap.why}" + (f" Fix: {gap.fix}" if gap.fix else "")
+        for gap in incident.coverage
+    ]
     told += [
         f"{name}: {report.detail}"
-        for name, report in incident.sources.items()
+        for name, report in _sources(incident).items()
         if report.status in ("unavailable", "not_configured")
     ]
-    told += [f"{known.kind(check.kind).question} {check.reason}".strip()
-             for check in checks if check.outcome == "not_checked"]
+    told += [
+        f"{known.kind(check.kind).question} {check.reason}".strip()
+        for check in checks
+        if check.outcome == "not_checked"
+    ]
     return tuple(dict.fromkeys(told))
 
 

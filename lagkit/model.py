@@ -238,7 +238,7 @@ def timestamp_text(moment: datetime) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Reduce to JSON types; floats to 10 significant digits, so that bytes do not depend on the CPU."""
+    """Reduce to JSON types; floats to 10 significant digits, the same bytes on every CPU."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

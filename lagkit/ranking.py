@@ -132,7 +132,15 @@ def rank(
     primary = order[0]
     causes = tuple(
         _ranked(
-            cause, number, probabilities, priors, weighed, helped, grounded, own, primary,
+            cause,
+            number,
+            probabilities,
+            priors,
+            weighed,
+            helped,
+            grounded,
+            own,
+            primary,
             catalogue,
         )
         for number, cause in enumerate(order, start=1)
@@ -205,12 +213,14 @@ def _with_mechanism(
         return weights
     starts = [pd.Timestamp(f.onset) for f in item.check.findings if f.onset is not None]
     base = item.kind.probability("")
-    for cause in weights:
+    for cause, own in item.own.items():
         if not grounded[cause]:
             continue
         began = _first_onset(cause, weighed)
-        if began is not None and starts and min(starts) < began - pd.Timedelta(
-            item.kind.delay_seconds, "s"
+        if (
+            began is not None
+            and starts
+            and min(starts) < began - pd.Timedelta(item.kind.delay_seconds, "s")
         ):
             continue
         through = max(
@@ -222,7 +232,7 @@ def _with_mechanism(
         )
         if through > item.kind.probability(cause):
             factor = LATE_FACTOR if item.late else 1.0
-            weights[cause] = max(weights[cause], factor * math.log(through / base))
+            weights[cause] = max(own, factor * math.log(through / base))
     return weights
 
 
@@ -294,8 +304,11 @@ def _ranked(
         if abs(weights[cause]) >= _NEGLIGIBLE_NATS
     ]
     pointing = [item for item in weighed if item.kind.level(cause) == "++"]
-    unchecked = [item for item in weighed if item.check.outcome == "not_checked"
-                 and item.kind.level(cause) in ("++", "--")]
+    unchecked = [
+        item
+        for item in weighed
+        if item.check.outcome == "not_checked" and item.kind.level(cause) in ("++", "--")
+    ]
     active = grounded[cause] and own[cause] >= ACTIVE_NATS
     role: Role = "none"
     if cause == primary:
@@ -318,12 +331,15 @@ def _ranked(
         prior=priors[cause],
         status=status,
         role=role,
-        evidence_for=tuple(sorted((e for e in lines if e.weight > 0),
-                                  key=lambda e: (-e.weight, e.id))),
-        evidence_against=tuple(sorted((e for e in lines if e.weight < 0),
-                                      key=lambda e: (e.weight, e.id))),
-        not_checked=tuple(f"{item.kind.question} {item.check.reason}".strip()
-                          for item in unchecked),
+        evidence_for=tuple(
+            sorted((e for e in lines if e.weight > 0), key=lambda e: (-e.weight, e.id))
+        ),
+        evidence_against=tuple(
+            sorted((e for e in lines if e.weight < 0), key=lambda e: (e.weight, e.id))
+        ),
+        not_checked=tuple(
+            f"{item.kind.question} {item.check.reason}".strip() for item in unchecked
+        ),
         would_change=tuple(_would_change(cause, item) for item in unchecked),
     )
 
@@ -402,9 +418,12 @@ def _confidence(
 ) -> Confidence:
     """Return how far the evidence goes: what was looked at, not how probable the cause is."""
     share = checked / len(weighed) if weighed else 0.0
-    decisive = [item for item in weighed
-                if item.kind.level(causes[0].cause) in ("++", "--")
-                or item.kind.level(causes[1].cause) in ("++", "--")]
+    decisive = [
+        item
+        for item in weighed
+        if item.kind.level(causes[0].cause) in ("++", "--")
+        or item.kind.level(causes[1].cause) in ("++", "--")
+    ]
     seen = sum(item.check.outcome != "not_checked" for item in decisive)
     decisive_share = seen / len(decisive) if decisive else share
     if share >= 0.8 and decisive_share >= 0.8 and grounded[causes[0].cause]:

@@ -26,7 +26,11 @@ _COMMANDS = ("kubectl", "rpk", "rpk_stdin")
 
 
 def names(
-    incident: Incident, findings: Iterable[Finding], *, unread: float | None, members: float | None,
+    incident: Incident,
+    findings: Iterable[Finding],
+    *,
+    unread: float | None,
+    members: float | None,
     usual_members: float | None,
 ) -> dict[str, str]:
     """Return what the placeholders of the runbook's commands stand for in this incident."""
@@ -49,8 +53,11 @@ def names(
         known["unread_messages"] = f"{unread:.0f}"
     workload = group.workload
     if workload:
-        known |= {"namespace": workload.namespace, "workload": workload.name,
-                  "kind": workload.kind.lower()}
+        known |= {
+            "namespace": workload.namespace,
+            "workload": workload.name,
+            "kind": workload.kind.lower(),
+        }
         if workload.selector:
             known["selector"] = workload.selector
     wanted = incident.workloads.loc[incident.workloads["role"] == "consumer", "desired_replicas"]
@@ -62,13 +69,17 @@ def names(
             known["replicas_most"] = partitions
     for entry in group.downstream:
         if entry.workload:
-            known |= {"downstream_namespace": entry.workload.namespace,
-                      "downstream_workload": entry.workload.name}
+            known |= {
+                "downstream_namespace": entry.workload.namespace,
+                "downstream_workload": entry.workload.name,
+            }
             break
     known |= _stuck(findings)
     retention = incident.configs.loc[
-        (incident.configs["resource"] == "topic") & (incident.configs["name"] == topic)
-        & (incident.configs["key"] == "retention.ms"), "value"
+        (incident.configs["resource"] == "topic")
+        & (incident.configs["name"] == topic)
+        & (incident.configs["key"] == "retention.ms"),
+        "value",
     ]
     if len(retention) and str(retention.iloc[0]).isdigit():
         known["retention_doubled_ms"] = 2 * int(retention.iloc[0])
@@ -94,13 +105,19 @@ def _stuck(findings: Iterable[Finding]) -> dict[str, object]:
     for finding in findings:
         if finding.kind == "partition_frozen" and finding.value is not None:
             partition = finding.id.rpartition("/")[2]
-            return {"stuck_partition": partition, "stuck_offset": int(finding.value),
-                    "stuck_offset_next": int(finding.value) + 1}
+            return {
+                "stuck_partition": partition,
+                "stuck_offset": int(finding.value),
+                "stuck_offset_next": int(finding.value) + 1,
+            }
     for finding in findings:
         if finding.kind == "same_record_fails":
             partition, _, offset = finding.id.partition(":")[2].partition("@")
-            return {"stuck_partition": partition, "stuck_offset": int(offset),
-                    "stuck_offset_next": int(offset) + 1}
+            return {
+                "stuck_partition": partition,
+                "stuck_offset": int(offset),
+                "stuck_offset_next": int(offset) + 1,
+            }
     return {}
 
 
@@ -137,9 +154,12 @@ def actions(
             if command is None or why is None or None in preconditions:
                 continue
             action = Action(
-                command=command, why=why, safety=remedy.safety,
+                command=command,
+                why=why,
+                safety=remedy.safety,
                 preconditions=tuple(text for text in preconditions if text),
-                title=fill(remedy.title, known) or remedy.title, cause=cause,
+                title=fill(remedy.title, known) or remedy.title,
+                cause=cause,
             )
             if all(action.command != earlier.command for earlier in found):
                 found.append(action)

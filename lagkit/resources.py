@@ -1,4 +1,4 @@
-"""Where shipped files are: ``notebooks/`` and ``templates/``, in a wheel and in a checkout alike."""
+"""Where shipped files are: ``notebooks/`` and ``templates/``, from a wheel or a checkout."""
 
 from __future__ import annotations
 

@@ -163,6 +163,32 @@ def run_notebook(
     return record
 
 
+def prepare_notebook(notebook: Path, parameters: Mapping[str, Any], output: Path) -> Path:
+    """Write a copy of *notebook* to *output* for a person to run, its defaults set to *parameters*.
+
+    Outputs of the original are left out where a parameter changes: they would belong to other data.
+
+    Raises
+    ------
+    UsageError
+        As :func:`run_notebook`.
+    """
+    import nbformat
+
+    document = nbformat.read(notebook, as_version=4)
+    source = _parameters_source(document)
+    values = validate_parameters(source, parameters)
+    for cell in document.cells:
+        if cell.cell_type != "code":
+            continue
+        if cell.source == source and "parameters" in cell.metadata.get("tags", []):
+            cell.source = _with_defaults(source, values)
+        if values:
+            cell.outputs, cell.execution_count = [], None
+    _write_whole(output, nbformat.writes(document) + "\n")
+    return output
+
+
 # ── parameters ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -251,6 +277,26 @@ def _parameters_source(document: Any) -> str:
         if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", []):
             return str(cell.source)
     return ""
+
+
+def _with_defaults(source: str, values: Mapping[str, Any]) -> str:
+    """Return the parameters cell with *values* as its defaults, comments kept."""
+    lines = source.splitlines()
+    for node in ast.parse(source).body:
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and node.value is not None
+            and node.value.end_col_offset is not None
+            and node.target.id in values
+        ):
+            # Offsets of ast count UTF-8 bytes.
+            line = lines[node.lineno - 1].encode()
+            changed = repr(values[node.target.id]).encode()
+            lines[node.lineno - 1] = (
+                line[: node.value.col_offset] + changed + line[node.value.end_col_offset :]
+            ).decode()
+    return "\n".join(lines)
 
 
 def _injected_at(document: Any, values: Mapping[str, Any]) -> int | None:

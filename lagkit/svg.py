@@ -55,8 +55,27 @@ RULE = "#d8dce1"
 PAPER = "#ffffff"
 
 _DASHES = {"solid": "", "dash": "7 4", "dot": "2 3", "dashdot": "8 3 2 3"}
-_TIME_STEPS = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200,
-               86400, 172800, 604800)
+_TIME_STEPS = (
+    1,
+    5,
+    10,
+    15,
+    30,
+    60,
+    120,
+    300,
+    600,
+    900,
+    1800,
+    3600,
+    7200,
+    10800,
+    21600,
+    43200,
+    86400,
+    172800,
+    604800,
+)
 
 
 def render_svg(figure: Figure) -> str:
@@ -154,9 +173,7 @@ def blend(position: float, stops: Sequence[str] = VIRIDIS) -> str:
     place = min(max(position, 0.0), 1.0) * (len(stops) - 1)
     index = min(int(place), len(stops) - 2)
     share = place - index
-    pair = [
-        [int(stop[at : at + 2], 16) for at in (1, 3, 5)] for stop in stops[index : index + 2]
-    ]
+    pair = [[int(stop[at : at + 2], 16) for at in (1, 3, 5)] for stop in stops[index : index + 2]]
     return "#" + "".join(
         f"{round(a + (b - a) * share):02x}" for a, b in zip(pair[0], pair[1], strict=True)
     )
@@ -194,9 +211,7 @@ class _Canvas:
             f"{html.escape(printable(text))}</text>"
         )
 
-    def panel(
-        self, figure: Figure, panel: Panel, top: float, *, labelled: bool
-    ) -> Iterator[str]:
+    def panel(self, figure: Figure, panel: Panel, top: float, *, labelled: bool) -> Iterator[str]:
         """Yield the elements of one panel whose plot area begins at *top*."""
         low, high = value_bounds(panel)
         scale = _Scale(self._left, self._right, top, panel, figure.x_range, (low, high))
@@ -208,7 +223,10 @@ class _Canvas:
             yield from self._marks(figure, panel, scale)
         if panel.note:
             yield self._text(
-                (self._left + self._right) / 2, top + panel.height / 2, panel.note, "middle",
+                (self._left + self._right) / 2,
+                top + panel.height / 2,
+                panel.note,
+                "middle",
                 ' font-style="italic"',
             )
         for trace in panel.traces:
@@ -284,8 +302,10 @@ class _Canvas:
             most = max(3, int(width / CHARACTER))
             for index, name in enumerate(panel.columns):
                 yield self._text(
-                    self._left + (index + 0.5) * width, bottom + 15,
-                    shorten(printable(name), most), "middle",
+                    self._left + (index + 0.5) * width,
+                    bottom + 15,
+                    shorten(printable(name), most),
+                    "middle",
                 )
         elif scale.times is not None:
             for moment, text in time_ticks(*scale.times):
@@ -340,8 +360,7 @@ class _Canvas:
         if path:
             yield (
                 f'<path d="{path}" fill="none" {_stroke(line.colour)} stroke-width="1.8" '
-                f'stroke-linejoin="round"'
-                + (f' stroke-dasharray="{dash}"/>' if dash else "/>")
+                f'stroke-linejoin="round"' + (f' stroke-dasharray="{dash}"/>' if dash else "/>")
             )
         alone = _isolated(line.y)
         for index in np.flatnonzero(np.isfinite(line.y) if line.marker else alone):
@@ -350,10 +369,14 @@ class _Canvas:
 
     def _area(self, area: Area, scale: _Scale) -> Iterator[str]:
         for part in _runs(np.isfinite(area.low) & np.isfinite(area.high)):
-            forth = [(scale.x(float(x)), scale.y(float(y)))
-                     for x, y in zip(area.x[part], area.high[part], strict=True)]
-            back = [(scale.x(float(x)), scale.y(float(y)))
-                    for x, y in zip(area.x[part][::-1], area.low[part][::-1], strict=True)]
+            forth = [
+                (scale.x(float(x)), scale.y(float(y)))
+                for x, y in zip(area.x[part], area.high[part], strict=True)
+            ]
+            back = [
+                (scale.x(float(x)), scale.y(float(y)))
+                for x, y in zip(area.x[part][::-1], area.low[part][::-1], strict=True)
+            ]
             corners = " ".join(f"{_n(x)},{_n(y)}" for x, y in forth + back)
             yield f'<polygon points="{corners}" fill="{area.colour}" fill-opacity="0.14"/>'
             if area.hatch:
@@ -408,7 +431,8 @@ class _Canvas:
         for row, values in enumerate(cells.values):
             y = scale.row(row) - height / 2
             colours = [
-                "" if not math.isfinite(value)
+                ""
+                if not math.isfinite(value)
                 else blend((math.log10(max(value, cells.low)) - bottom) / span)
                 for value in values
             ]

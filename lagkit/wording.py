@@ -29,11 +29,17 @@ def printable(text: object, *, limit: int = 2000) -> str:
     Whitespace becomes a single blank; more than *limit* characters end in an ellipsis.
     """
     blanks = " ".join(str(text).split())
-    shown = "".join(
-        _REPLACEMENT if unicodedata.category(character) in _HIDDEN_CATEGORIES else character
-        for character in blanks[: limit + 1]
+    return shorten(visible(blanks[: limit + 1]), limit)
+
+
+def visible(text: str) -> str:
+    """Return *text* with its lines, every character that hides or reorders others replaced."""
+    return "".join(
+        _REPLACEMENT
+        if character != "\n" and unicodedata.category(character) in _HIDDEN_CATEGORIES
+        else character
+        for character in text
     )
-    return shorten(shown, limit)
 
 
 def shorten(text: str, width: int) -> str:

@@ -212,7 +212,8 @@ def verdict(**changes: Any) -> Verdict:
         "generated_at": END, "lagkit_version": "0.1.0", "state": "growing",
         "onset": Onset(ONSET, ONSET - pd.Timedelta("45s"), ONSET + pd.Timedelta("60s")),
         "verdict": Headline("slow_processing", 0.81, "very likely", "moderate",
-                            "each record takes longer since 02:09Z; AWX calls time out", 7, 9),
+                            "Slow processing: consumed 0.18/s per partition since 02:09Z, "
+                            "0.72/s before; 47 log lines name a timeout of AWX", 7, 9),
         "ranking": ranking,
         "findings": (slow, log, killed),
         "impact": Impact(peak_lag_messages=5931.0, peak_age_seconds=1440.0,
@@ -295,8 +296,57 @@ def blind_result() -> Result:
     empty = replace(
         verdict(), state="unknown", onset=None, ranking=(), findings=(), impact=Impact(),
         forecast=Forecast(), actions=(), do_not=(), checks=(), next_check="",
-        verdict=Headline("unknown", 1.0, "almost certain", "low", "no source saw anything", 0, 0),
+        verdict=Headline("unknown", 1.0, "almost certain", "low", "Unknown: no source saw anything", 0, 0),
         sources={name: SourceReport("unavailable", "did not answer within 20 s", 20.0)
                  for name in ("prometheus", "kafka", "kubernetes", "downstream")},
     )
     return result(incident=nothing, verdict=empty, owners=owners().iloc[:0])
+
+
+MARKDOWN_ATTACK = "# [click](https://evil.example) | @team `rm -rf` <b>bold</b> **not**"
+TERMINAL_ATTACK = "red\x1b[31m\x07 back\u202ewards\nsecond line"
+
+
+def hostile_result() -> Result:
+    """Return a result in which every text from outside tries to be something else."""
+    texts = (HOSTILE, MARKDOWN_ATTACK, TERMINAL_ATTACK)
+    history = offsets()
+    history["topic"] = HOSTILE
+    owned = owners()
+    owned["topic"], owned["pod"] = HOSTILE, HOSTILE
+    seen = tuple(
+        finding(f"consume_rate_down:{index}", text, query=text, quote=text, onset=ONSET,
+                value=1.0, unit=text, weights={"slow_processing": 2.0})
+        for index, text in enumerate(texts)
+    )
+    plain = verdict()
+    lines = tuple(Evidence(f.id, 2.0, f.statement) for f in seen)
+    top = replace(plain.ranking[0], evidence_for=lines, evidence_against=lines, not_checked=texts,
+                  would_change=texts)
+    alerts = frames.normalise("alerts", [
+        {"timestamp": ONSET, "alert": text, "state": "firing", "group": GROUP,
+         "labels": str(index), "query_id": "prometheus-03"} for index, text in enumerate(texts)
+    ])
+    pods = incident().pods.copy()
+    pods["pod"] = [f"{text} {index}" for index, text in enumerate(texts)]
+    queries = incident().queries.copy()
+    queries["statement"] = HOSTILE
+    queries["detail"] = MARKDOWN_ATTACK
+    whole = incident(
+        tables={"offsets": history, "alerts": alerts, "pods": pods, "queries": queries},
+        coverage=tuple(Gap("kubernetes", text, text, text) for text in texts),
+        facts={"prometheus": {"dialect": HOSTILE}}, redactions={MARKDOWN_ATTACK: 1},
+    )
+    words = replace(
+        plain,
+        incident=replace(plain.incident, group=HOSTILE, topics=texts, cluster=HOSTILE, id=HOSTILE),
+        verdict=replace(plain.verdict, summary=TERMINAL_ATTACK + HOSTILE),
+        ranking=(top, *plain.ranking[1:]), findings=seen, do_not=texts, not_checked=texts,
+        next_check=HOSTILE,
+        actions=tuple(Action(text, text, "read_only", (text,), text, "slow_processing")
+                      for text in texts),
+        forecast=replace(plain.forecast, data_loss_rule=MARKDOWN_ATTACK),
+        checks=tuple(Check("consume_rate_down", "present", (f,), f.statement) for f in seen),
+        sources={"prometheus": SourceReport("partial", HOSTILE, 1.0)},
+    )
+    return result(incident=whole, verdict=words, owners=owned)

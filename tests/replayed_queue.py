@@ -60,7 +60,7 @@ def queue(
     *produce* and *capacity* are messages per second, one per second; what is not consumed waits.
     """
     end = backlog + np.concatenate(([0.0], np.cumsum(produce)))
-    committed = np.zeros(len(end))
-    for second, able in enumerate(capacity):
-        committed[second + 1] = min(end[second + 1], committed[second] + able)
-    return end, committed
+    could = np.concatenate(([0.0], np.cumsum(capacity)))
+    # Lindley's recursion unrolled: idle capacity is lost, never saved
+    spare = np.minimum.accumulate(np.minimum(np.concatenate(([0.0], (end - could)[1:])), 0.0))
+    return end, could + spare

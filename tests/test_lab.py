@@ -256,6 +256,13 @@ def test_cached_part_is_not_built_again(bare_machine: Path) -> None:
     assert not result.built
 
 
+def test_cached_part_without_the_program_that_runs_it_is_unavailable(bare_machine: Path) -> None:
+    (cache_folder(RECIPES["kafka"]) / "libs").mkdir(parents=True)
+    result = install(["kafka"], echo=lambda _line: None)["kafka"]
+    assert isinstance(result, Unavailable)
+    assert "openjdk-17-jre-headless" in result.reason
+
+
 def test_second_caller_waits_and_says_so(bare_machine: Path) -> None:
     lines: list[str] = []
     said = threading.Event()

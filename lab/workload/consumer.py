@@ -40,7 +40,7 @@ REPORT_RECORDS = 100
 REPORT_SECONDS = 30.0
 RETRY_SECONDS = 0.5  # between two tries of an undecodable record
 AWX_RETRY_SECONDS = 1.0
-AWX_POLL_SECONDS = 0.01
+AWX_POLL_SECONDS = 0.008
 AWX_POLL_GROWTH = 1.2
 AWX_POLL_CEILING = 0.1  # a long job is asked ten times a second, not a hundred
 SLOW_FACTOR = 5.0
@@ -153,22 +153,33 @@ class Awx:
         self._connection: http.client.HTTPConnection | None = None
         self._template: int | None = None
 
+    def _send(self, method: str, path: str, payload: str | None) -> tuple[Any, bytes]:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(
+                self._host, self._port, timeout=self._timeout
+            )
+        self._connection.request(method, path, payload, self._headers)
+        response = self._connection.getresponse()
+        return response, response.read()
+
     def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         began = time.monotonic()
+        payload = None if body is None else json.dumps(body)
+        kept = self._connection is not None
         try:
-            if self._connection is None:
-                self._connection = http.client.HTTPConnection(
-                    self._host, self._port, timeout=self._timeout
-                )
-            payload = None if body is None else json.dumps(body)
-            self._connection.request(method, path, payload, self._headers)
-            response = self._connection.getresponse()
-            text = response.read()
+            try:
+                response, text = self._send(method, path, payload)
+            except ConnectionError:
+                if not kept:
+                    raise
+                # a kept connection that AWX closed while the worker had nothing to do
+                self.close()
+                response, text = self._send(method, path, payload)
         except TimeoutError:
-            self._drop()
+            self.close()
             raise AwxError(f"timed out after {time.monotonic() - began:.1f} s") from None
         except (OSError, http.client.HTTPException) as error:
-            self._drop()
+            self.close()
             raise AwxError(f"{type(error).__name__}: {error}") from None
         if response.status >= 400:
             raise AwxError(f"HTTP {response.status} {response.reason}")
@@ -180,7 +191,8 @@ class Awx:
             raise AwxError(f"HTTP {response.status} with a body that is not an object")
         return answer
 
-    def _drop(self) -> None:
+    def close(self) -> None:
+        """Close the kept connection; the next call opens another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -208,10 +220,10 @@ class Awx:
         """
         pause = AWX_POLL_SECONDS
         while True:
-            time.sleep(pause)
             status = str(self._call("GET", f"/api/v2/jobs/{job}/")["status"])
             if status in FINISHED:
                 return status
+            time.sleep(pause)
             pause = min(AWX_POLL_CEILING, pause * AWX_POLL_GROWTH)
 
 
@@ -283,6 +295,8 @@ class Worker:
         finally:
             self._commit_now()
             self._consumer.close()
+            if self._awx is not None:
+                self._awx.close()
             LOG.info("left group %s", config.group)
 
     def _check_required(self) -> None:

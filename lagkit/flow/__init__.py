@@ -16,8 +16,8 @@ from lagkit.flow.backlog import (
     drain,
     loss_deadline,
 )
-from lagkit.flow.offsets import clean_offsets, group_flow, rates, scrape_step
 from lagkit.flow.growth import FlowShares, Onset, onset, onset_by_partition, shares
+from lagkit.flow.offsets import clean_offsets, group_flow, rates, scrape_step
 from lagkit.flow.status import (
     Concentration,
     alignment,

@@ -64,7 +64,11 @@ def layout(frame: pd.DataFrame) -> Layout:
     for key in KEYS:
         codes, labels = pd.factorize(frame[key], sort=True)
         series = series * max(1, len(labels)) + codes
-    present, series = np.unique(series, return_inverse=True) if len(frame) else (series, series)
+    # hashing, then ranking the few distinct values, beats sorting every row
+    codes, present = pd.factorize(series)
+    rank = np.empty(len(present), dtype=np.int64)
+    rank[np.argsort(present)] = np.arange(len(present))
+    series = rank[codes]
     width = max(1, len(distinct))
     cells = len(present) * width
     position = series * width + moment
@@ -88,7 +92,8 @@ def layout(frame: pd.DataFrame) -> Layout:
 
 def scrape_step(frame: pd.DataFrame) -> float:
     """Return the usual distance of neighbouring timestamps in seconds; NaN below two timestamps."""
-    micros = np.unique(pd.DatetimeIndex(frame["timestamp"]).as_unit("us").asi8)
+    distinct = pd.unique(pd.DatetimeIndex(frame["timestamp"]).as_unit("us").asi8)
+    micros = np.sort(distinct)
     return float(np.median(np.diff(micros))) / 1e6 if len(micros) > 1 else float("nan")
 
 
@@ -253,7 +258,7 @@ def refresh_steps(values: Array, segment: Array, moment: Array) -> int:
         return 1
     same = segment[known[1:]] == segment[known[:-1]]
     moved = same & (values[known[1:]] != values[known[:-1]])
-    at = np.unique(moment[known[1:]][moved])
+    at = np.flatnonzero(np.bincount(moment[known[1:]][moved]))
     gaps = np.diff(at)
     if len(gaps) < 5:
         return 1
@@ -276,8 +281,8 @@ def _differences(
         broken |= np.diff(value) < 0
     breaks = np.concatenate(([0], np.cumsum(broken)))
     whole = breaks[steps:] == breaks[:-steps]
-    change = (value[steps:] - value[:-steps]) / (at[steps:] - at[:-steps])
-    rate[known[steps:]] = np.where(whole, change, np.nan)
+    span = np.where(whole, at[steps:] - at[:-steps], np.nan)
+    rate[known[steps:]] = (value[steps:] - value[:-steps]) / span
     return rate
 
 

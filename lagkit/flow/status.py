@@ -16,6 +16,7 @@ import pandas as pd
 
 from lagkit.flow import burrow
 from lagkit.flow.backlog import TREND_SECONDS, Drain
+from lagkit.flow.growth import CAUGHT_UP_SECONDS, Onset
 from lagkit.flow.offsets import (
     GAP_STEPS,
     Array,
@@ -25,7 +26,6 @@ from lagkit.flow.offsets import (
     scrape_step,
     segments,
 )
-from lagkit.flow.growth import CAUGHT_UP_SECONDS, Onset
 from lagkit.flow.timelag import time_lag
 
 SHORTEST_STOP_SECONDS = 60.0
@@ -355,6 +355,9 @@ def state(
         return "unknown"
     index = pd.DatetimeIndex(flow.index)
     turn = index[-1] - pd.to_timedelta(window_seconds, unit="s")
+    if begin is not None and begin.at >= turn and begin.peak >= index[-2]:
+        # a turn too young for a trend: the onset has found it significant already
+        return "growing"
     if begin is not None:
         settled = int((index > begin.peak).sum()) >= 4
         turn = max(turn, begin.peak if settled else begin.at)
@@ -375,8 +378,7 @@ def state(
     )
     change = abs(float(slope[0])) * length
     if np.isnan(slope[0]):
-        # a turn too young for a test: what it is growing to was found by the onset
-        return "growing" if begin is not None and begin.peak >= index[-2] else "unknown"
+        return "unknown"
     significant = change > max(1.0, 0.01 * now)
     if rising[0] and significant:
         return "growing"

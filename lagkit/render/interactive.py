@@ -1,12 +1,15 @@
-"""Make a plotly figure of a :class:`lagkit.figure.Figure`: typed arrays, UTC, no remote resource.
+"""Describe a :class:`lagkit.figure.Figure` to plotly: typed arrays, UTC, no remote resource.
 
 Draws what the static picture draws, with the same ranges, colours and hatches. All text from
-outside is escaped, because plotly reads a subset of HTML in names and labels.
+outside is escaped, because plotly reads a subset of HTML in names and labels. The description is
+plain data, so a report needs plotly.js only; plotly.py is loaded for whoever asks for its object.
 """
 
 from __future__ import annotations
 
+import base64
 import html
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,7 @@ import numpy as np
 from lagkit.figure import (
     BLUE,
     GREY,
+    INK,
     VERMILLION,
     VIRIDIS,
     Area,
@@ -29,33 +33,55 @@ from lagkit.figure import (
     Symbols,
     Trace,
 )
-from lagkit.svg import AXIS, HEADING, MARK_LANE, value_bounds
+from lagkit.svg import HEADING, MARK_LANE, value_bounds
 from lagkit.wording import duration, printable, shorten
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MARGIN = {"l": 64, "r": 18, "t": 30, "b": 30}
-MARGIN_LEFT_ROWS = 150
+MARGIN = {"l": 64, "r": 18, "t": 30, "b": 72}
+MARGIN_LEFT_ROWS = 180
 MOST_COLOUR_TICKS = 5
 _DASHES = {"solid": "solid", "dash": "dash", "dot": "dot", "dashdot": "dashdot"}
 
 
 def build_plotly(figure: Figure) -> go.Figure:
-    """Return *figure* as a plotly figure, one y axis per panel over one shared x axis."""
+    """Return *figure* as an object of plotly.py."""
     import plotly.graph_objects as go
 
+    return go.Figure(plotly_spec(figure))
+
+
+def plotly_json(figure: Figure) -> str:
+    """Return the description as JSON, arrays as base64 of their bytes, as plotly.js reads them."""
+    return json.dumps(plotly_spec(figure), default=_typed_array, separators=(",", ":"))
+
+
+def _typed_array(values: object) -> dict[str, str]:
+    if not isinstance(values, np.ndarray):
+        msg = f"not an array: {type(values).__name__}"
+        raise TypeError(msg)
+    kind = "f4" if values.dtype == np.float32 else "f8"
+    array = values.astype("<" + kind)
+    encoded = {"dtype": kind, "bdata": base64.b64encode(array.tobytes()).decode()}
+    if array.ndim > 1:
+        encoded["shape"] = ", ".join(str(size) for size in array.shape)
+    return encoded
+
+
+def plotly_spec(figure: Figure) -> dict[str, Any]:
+    """Return traces and layout, one y axis per panel over one shared x axis."""
     heights = [panel.height + HEADING for panel in figure.panels]
     total = float(sum(heights) + MARK_LANE)
     layout: dict[str, Any] = {
-        "height": int(total + MARGIN["t"] + MARGIN["b"] + AXIS),
+        "height": int(total + MARGIN["t"] + MARGIN["b"]),
         "margin": MARGIN
         | ({"l": MARGIN_LEFT_ROWS} if any(panel.rows for panel in figure.panels) else {}),
         "font": {"family": "system-ui, sans-serif", "size": 12},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hovermode": "closest",
-        "legend": {"orientation": "h", "y": -0.02, "yanchor": "top", "x": 0},
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
         "annotations": [],
         "shapes": [],
     }
@@ -73,7 +99,7 @@ def build_plotly(figure: Figure) -> go.Figure:
                 _note(f"<i>{_safe(panel.note)}</i>", 0.5, (above + below) / 2, "center")
             )
         for trace in panel.traces:
-            drawn, marks = _trace(trace, panel, axis)
+            drawn, marks = _trace(trace, panel, axis, figure.x_range)
             traces += drawn
             layout["annotations"] += marks
         for level in panel.levels:
@@ -87,10 +113,13 @@ def build_plotly(figure: Figure) -> go.Figure:
             )
         top += heights[index]
     layout["xaxis"] = _x_axis(figure)
+    # marks lie under lines and bars, but over a heat map, which would cover them
+    covering = any(isinstance(t, Cells) for panel in figure.panels for t in panel.traces)
     for mark in figure.marks:
         layout["shapes"].append(
             {"type": "rect", "xref": "x", "x0": mark.start, "x1": mark.end, "yref": "paper",
-             "y0": 0, "y1": 1, "fillcolor": mark.colour, "opacity": 0.22, "layer": "below",
+             "y0": 0, "y1": 1, "fillcolor": mark.colour, "opacity": 0.22,
+             "layer": "above" if covering else "below",
              "line": {"color": mark.colour, "dash": "dot", "width": 1.5}}
         )
         if mark.label:
@@ -98,7 +127,7 @@ def build_plotly(figure: Figure) -> go.Figure:
                 {"xref": "x", "x": mark.start, "yref": "paper", "y": 1, "yanchor": "bottom",
                  "xanchor": "left", "text": _safe(mark.label), "showarrow": False}
             )
-    return go.Figure({"data": traces, "layout": layout})
+    return {"data": traces, "layout": layout}
 
 
 def _safe(text: str) -> str:
@@ -132,11 +161,11 @@ def _x_axis(figure: Figure) -> dict[str, Any]:
                 "ticktext": [_safe(name) for name in names], "range": [-0.5, len(names) - 0.5],
                 "showgrid": False, "zeroline": False}
     return {"type": "date", "range": list(figure.x_range), "anchor": anchor,
-            "title": {"text": "UTC"}, "hoverformat": "%Y-%m-%d %H:%M:%S UTC"}
+            "tickformat": "%H:%M\n%b %d UTC", "hoverformat": "%Y-%m-%d %H:%M:%S UTC"}
 
 
 def _trace(
-    trace: Trace, panel: Panel, axis: str
+    trace: Trace, panel: Panel, axis: str, x_range: tuple[float, float] | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the plotly traces and the annotations of one trace."""
     if isinstance(trace, Line):
@@ -146,7 +175,7 @@ def _trace(
     if isinstance(trace, Spans):
         return _bars(trace, axis), []
     if isinstance(trace, Points):
-        return [_points(trace, axis)], []
+        return [_points(trace, axis, x_range)], []
     if isinstance(trace, Cells):
         return [_cells(trace, panel, axis)], []
     if isinstance(trace, Symbols):
@@ -188,9 +217,9 @@ def _polygon(
     }
 
 
-def _translucent(colour: str) -> str:
+def _translucent(colour: str, opacity: float = 0.3) -> str:
     red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.3)"
+    return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def _bars(spans: Spans, axis: str) -> list[dict[str, Any]]:
@@ -206,24 +235,30 @@ def _bars(spans: Spans, axis: str) -> list[dict[str, Any]]:
     labelled = [span for span in spans.spans if span.label]
     if not labelled:
         return [bars]
-    # a filled shape has no text of its own: a trace of labels gives it one, on hover
+    # a filled shape has no text of its own
     words = {
-        "type": "scatter", "mode": "markers", "yaxis": axis, "showlegend": False,
-        "name": _safe(spans.name), "hoverinfo": "text",
-        "marker": {"size": 10, "color": spans.colour, "opacity": 0.5},
-        "x": np.array([(span.start + span.end) / 2 for span in labelled]),
+        "type": "scatter", "mode": "text", "yaxis": axis, "showlegend": False,
+        "name": _safe(spans.name), "hoverinfo": "text", "textposition": "middle right",
+        "textfont": {"color": INK},
+        "x": np.array([span.start for span in labelled]),
         "y": np.array([float(span.row) for span in labelled]),
-        "text": [_safe(span.label) for span in labelled],
+        "text": [_safe(shorten(span.label, 28)) for span in labelled],
     }
     return [bars, words]
 
 
-def _points(points: Points, axis: str) -> dict[str, Any]:
+def _points(
+    points: Points, axis: str, x_range: tuple[float, float] | None
+) -> dict[str, Any]:
+    start, end = x_range or (0.0, 1.0)
+    # a label at the right would leave the plot: half way is where the longest still fits
+    late = (points.x - start) / (end - start) > 0.5
     return {
         "type": "scatter", "mode": "markers+text" if points.show_labels else "markers",
         "name": _safe(points.name), "x": points.x, "y": points.y, "yaxis": axis,
         "text": [_safe(shorten(label, 60)) for label in points.labels],
-        "textposition": "middle right", "hoverinfo": "x+text",
+        "textposition": ["middle left" if left else "middle right" for left in late],
+        "showlegend": bool(points.name), "hoverinfo": "x+text",
         "marker": {"symbol": points.symbol, "color": points.colour, "size": 9},
     }
 
@@ -251,8 +286,9 @@ def _symbols(symbols: Symbols, axis: str) -> dict[str, Any]:
     return {
         "type": "heatmap", "name": _safe(symbols.name), "yaxis": axis, "z": symbols.tints,
         "zmin": -1, "zmax": 1, "text": open_cells, "texttemplate": "%{text}", "hoverinfo": "text",
-        "colorscale": [[0, VERMILLION], [0.5, "rgba(127,127,127,0.06)"], [1, BLUE]],
-        "opacity": 0.75, "showscale": False, "xgap": 2, "ygap": 2,
+        "colorscale": [[0, _translucent(VERMILLION, 0.6)], [0.5, _translucent(GREY, 0.06)],
+                       [1, _translucent(BLUE, 0.6)]],
+        "textfont": {"color": INK}, "showscale": False, "xgap": 2, "ygap": 2,
     }
 
 

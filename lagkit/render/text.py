@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 LINES = 12
 LABEL = 12
+UNKNOWN_CAUSE = "unknown"
 
 STATES = {
     "growing": "STILL GROWING",
@@ -35,13 +36,12 @@ SAFETY = {
 }
 
 
-def first_screen(verdict: Verdict, title: str) -> str:
-    """Return the first screen of *verdict*; *title* is what its cause is called."""
+def first_screen(verdict: Verdict) -> str:
+    """Return the first screen of *verdict*."""
     top = verdict.ranking[0] if verdict.ranking else None
-    headline = verdict.verdict
     lines = [
         _heading(verdict),
-        _line("VERDICT", f"{title}: {headline.likelihood_term}. {headline.summary}"),
+        _line("VERDICT", headline_text(verdict)),
         _line("EVIDENCE", _evidence(verdict)),
         _line("  for", _joined(_for(top)) or "nothing specific was seen"),
         _line("  against", _against(verdict, top)),
@@ -54,6 +54,14 @@ def first_screen(verdict: Verdict, title: str) -> str:
         _line("NOT CHECKED", _joined(verdict.not_checked)) if verdict.not_checked else "",
     ]
     return "\n".join(line for line in lines if line)
+
+
+def headline_text(verdict: Verdict) -> str:
+    """Return the likelihood in words before the cause; that no cause is known has none."""
+    headline = verdict.verdict
+    if headline.cause == UNKNOWN_CAUSE:
+        return headline.summary
+    return f"{headline.likelihood_term} \N{EM DASH} {headline.summary}"
 
 
 def deadline_text(verdict: Verdict) -> str:
@@ -90,19 +98,21 @@ def catch_up_text(verdict: Verdict) -> str:
 def impact_text(verdict: Verdict) -> str:
     """Return late, unread, oldest, promise and loss in one line; unknown is said, not left out."""
     impact = verdict.impact
-    oldest = duration(impact.oldest_age_seconds_now)
     bound = "at least " if impact.oldest_age_is_at_least else ""
-    parts = [
-        f"{count(impact.messages_delayed)} messages late",
-        f"{count(impact.lag_messages_now)} unread",
-        f"oldest {bound}{oldest}",
-    ]
-    if impact.slo_minutes_broken is not None:
-        parts.append(f"promise broken for {duration(impact.slo_minutes_broken * 60)}")
-    if impact.messages_lost is None:
-        parts.append("loss not known")
-    elif impact.messages_lost > 0:
-        parts.append(f"{count(impact.messages_lost)} LOST")
+    known = {
+        "late": (impact.messages_delayed, f"{count(impact.messages_delayed)} messages late"),
+        "unread": (impact.lag_messages_now, f"{count(impact.lag_messages_now)} unread"),
+        "oldest": (impact.oldest_age_seconds_now,
+                   f"oldest {bound}{duration(impact.oldest_age_seconds_now)}"),
+        "promise": (impact.slo_minutes_broken,
+                    f"promise broken for {duration((impact.slo_minutes_broken or 0) * 60)}"),
+        "loss": (impact.messages_lost, f"{count(impact.messages_lost)} LOST"
+                 if impact.messages_lost else "none lost"),
+    }
+    parts = [text for value, text in known.values() if value is not None]
+    missing = [name for name, (value, _) in known.items() if value is None]
+    if missing:
+        parts.append("not known: " + ", ".join(missing))
     return "; ".join(parts)
 
 

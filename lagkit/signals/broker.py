@@ -39,8 +39,12 @@ def _degraded(context: Context) -> Check:
     if findings:
         return present("broker_degraded", *findings)
     looked = sorted(metrics["metric"].unique()) + (["leaders and replicas"] if len(own) else [])
-    return absent("broker_degraded", f"Well as far as seen: {', '.join(looked)}.",
-                  "kafka" if len(own) else "prometheus", queries_of(own, metrics))
+    return absent(
+        "broker_degraded",
+        f"Well as far as seen: {', '.join(looked)}.",
+        "kafka" if len(own) else "prometheus",
+        queries_of(own, metrics),
+    )
 
 
 def _replicas(own: pd.DataFrame) -> list[Finding]:
@@ -57,7 +61,11 @@ def _replicas(own: pd.DataFrame) -> list[Finding]:
                 Finding(
                     "broker_degraded:" + what.rsplit(" ", 1)[-1],
                     f"{len(rows)} of the group's {len(last)} partitions {what}",
-                    "kafka", query, value=float(len(rows)), baseline=0.0, unit="partitions",
+                    "kafka",
+                    query,
+                    value=float(len(rows)),
+                    baseline=0.0,
+                    unit="partitions",
                 )
             )
     return found
@@ -81,9 +89,14 @@ def _metrics(context: Context, metrics: pd.DataFrame) -> list[Finding]:
         statement, since, value = told
         found.append(
             Finding(
-                f"broker_degraded:{metric}@{instance}", f"{statement} on {instance}",
-                "prometheus", query, onset=since, value=value,
-                baseline=None if usual != usual else usual, unit=str(rows["unit"].iloc[0]),
+                f"broker_degraded:{metric}@{instance}",
+                f"{statement} on {instance}",
+                "prometheus",
+                query,
+                onset=since,
+                value=value,
+                baseline=None if usual != usual else usual,
+                unit=str(rows["unit"].iloc[0]),
             )
         )
     return found
@@ -121,8 +134,9 @@ def _neighbours(context: Context) -> Check:
     if others.empty:
         return not_checked(
             "neighbours_lag_too",
-            "No other group was visible to compare with." if
-            context.incident.readable("prometheus") else context.gap("prometheus"),
+            "No other group was visible to compare with."
+            if context.incident.readable("prometheus")
+            else context.gap("prometheus"),
         )
     query = queries_of(others)
     onset = context.onset_earliest
@@ -139,9 +153,12 @@ def _neighbours(context: Context) -> Check:
         & (grew > 2 * grew_before.clip(lower=0))
     ]
     if behind.empty:
-        return absent("neighbours_lag_too",
-                      f"{ends.index.get_level_values('group').nunique()} other group(s) keep up "
-                      "as before.", "prometheus", query)
+        return absent(
+            "neighbours_lag_too",
+            f"{ends.index.get_level_values('group').nunique()} other group(s) keep up as before.",
+            "prometheus",
+            query,
+        )
     return present(
         "neighbours_lag_too",
         *(
@@ -149,8 +166,12 @@ def _neighbours(context: Context) -> Check:
                 f"neighbours_lag_too:{group}/{topic}",
                 f"group {group} fell behind on {topic} too: {quantity(float(lag))} messages, "
                 f"at most {quantity(float(usual[(group, topic)]))} before",
-                "prometheus", query, onset=None, value=float(lag),
-                baseline=float(usual[(group, topic)]), unit="messages",
+                "prometheus",
+                query,
+                onset=None,
+                value=float(lag),
+                baseline=float(usual[(group, topic)]),
+                unit="messages",
             )
             for (group, topic), lag in behind.sort_values(ascending=False).head(5).items()
         ),
@@ -161,10 +182,12 @@ def _throttled(context: Context) -> Check:
     metrics = context.incident.broker_metrics
     rows = metrics.loc[metrics["metric"] == "throttle_seconds"].dropna(subset=["value"])
     if rows.empty:
-        return not_checked("client_throttled",
-                           "No throttle time is exported (it appears once a quota is set).")
-    later = rows.loc[(rows["timestamp"] >= context.onset_earliest)
-                     & (rows["value"] > THROTTLE_FLOOR_SECONDS)]
+        return not_checked(
+            "client_throttled", "No throttle time is exported (it appears once a quota is set)."
+        )
+    later = rows.loc[
+        (rows["timestamp"] >= context.onset_earliest) & (rows["value"] > THROTTLE_FLOOR_SECONDS)
+    ]
     query = queries_of(rows)
     if len(later) < 2:
         return absent("client_throttled", "Throttle times are zero.", "prometheus", query)
@@ -174,7 +197,11 @@ def _throttled(context: Context) -> Check:
         Finding(
             "client_throttled",
             f"brokers hold back {worst['instance']} by {worst['value']:.2f} s",
-            "prometheus", query, onset=later["timestamp"].iloc[0], value=float(worst["value"]),
-            baseline=0.0, unit="seconds",
+            "prometheus",
+            query,
+            onset=later["timestamp"].iloc[0],
+            value=float(worst["value"]),
+            baseline=0.0,
+            unit="seconds",
         ),
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pandas as pd
-
 from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, queries_of
 
@@ -50,7 +48,11 @@ def _slow(context: Context) -> Check:
                 Finding(
                     f"downstream_slow:{target}",
                     f"{target} jobs take {now:.2g} s in the median, {usual:.2g} s before the onset",
-                    "downstream", query, onset=slow.min(), value=now, baseline=usual,
+                    "downstream",
+                    query,
+                    onset=slow.min(),
+                    value=now,
+                    baseline=usual,
                     unit="seconds",
                 )
             )
@@ -62,7 +64,10 @@ def _slow(context: Context) -> Check:
                 Finding(
                     f"downstream_slow:{target}/{check}",
                     f"{target} takes {took.median():.2g} s to answer its {check}",
-                    "downstream", query, value=float(took.median()), unit="seconds",
+                    "downstream",
+                    query,
+                    value=float(took.median()),
+                    unit="seconds",
                 )
             )
         elif len(took):
@@ -97,7 +102,11 @@ def _failing(context: Context) -> Check:
                 Finding(
                     f"downstream_failing:{target}/{check}",
                     f"{target} failed {len(bad)} of {len(rows)} probes of its {check}",
-                    "downstream", query, value=float(len(bad)), baseline=0.0, unit="probes",
+                    "downstream",
+                    query,
+                    value=float(len(bad)),
+                    baseline=0.0,
+                    unit="probes",
                     quote=str(detail.iloc[0])[:300] if len(detail) else "",
                 )
             )
@@ -112,7 +121,11 @@ def _failing(context: Context) -> Check:
                 Finding(
                     f"downstream_failing:{target}/jobs",
                     f"{share:.0%} of {target}'s jobs failed since the onset",
-                    "downstream", query, onset=first, value=float(share), baseline=float(usual),
+                    "downstream",
+                    query,
+                    onset=first,
+                    value=float(share),
+                    baseline=float(usual),
                     unit="share",
                 )
             )
@@ -125,13 +138,21 @@ def _failing(context: Context) -> Check:
                 f"downstream_failing:{row['role']}/pods",
                 f"{not_ready['pod'].nunique()} of {pods['pod'].nunique()} downstream pods are not "
                 f"ready ({reason})",
-                "kubernetes", query, value=float(not_ready["pod"].nunique()), baseline=0.0,
+                "kubernetes",
+                query,
+                value=float(not_ready["pod"].nunique()),
+                baseline=0.0,
                 unit="pods",
             )
         )
     if findings:
         return present("downstream_failing", *findings)
-    looked = [text for table, text in ((probes, "probes"), (jobs, "jobs"), (pods, "pods"))
-              if len(table)]
-    return absent("downstream_failing", f"Its {', '.join(looked)} are well.",
-                  "downstream" if len(probes) else "kubernetes", query)
+    looked = [
+        text for table, text in ((probes, "probes"), (jobs, "jobs"), (pods, "pods")) if len(table)
+    ]
+    return absent(
+        "downstream_failing",
+        f"Its {', '.join(looked)} are well.",
+        "downstream" if len(probes) else "kubernetes",
+        query,
+    )

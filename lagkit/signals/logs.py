@@ -43,14 +43,20 @@ _COMPLAINT = re.compile(
     r"\b5\d\d\b|bad gateway|will retry|retrying|failed|error)"
 )
 _TOOK = re.compile(r"(?i)\btook (\d+(?:\.\d+)?) ?s\b")
-_FATAL = re.compile(r"(?i)(?:\b(?:error|critical|fatal|exception|panic|traceback)\b|exit(?:ing|ed)?\b)")
+_FATAL = re.compile(
+    r"(?i)(?:\b(?:error|critical|fatal|exception|panic|traceback)\b|exit(?:ing|ed)?\b)"
+)
 _DECODING = re.compile(
     r"(?i)(?:deseriali[sz]|decod|pars(?:e|ing)|malformed|invalid json|schema|corrupt|"
     r"unexpected (?:end|token)|poison|cannot (?:be )?handle)"
 )
 _KINDS = (
-    "same_record_fails", "transport_errors", "poll_interval_exceeded", "heartbeat_lost",
-    "startup_failures", "downstream_complaints",
+    "same_record_fails",
+    "transport_errors",
+    "poll_interval_exceeded",
+    "heartbeat_lost",
+    "startup_failures",
+    "downstream_complaints",
 )
 
 
@@ -64,12 +70,20 @@ def members_words(context: Context) -> Iterator[Check]:
             yield not_checked(kind, reason, "kubernetes")
         return
     yield _same_record(context, logs)
-    yield _repeated(context, logs, "transport_errors", TRANSPORT,
-                    "lost connections or timeouts towards brokers")
-    yield _repeated(context, logs, "poll_interval_exceeded", POLL_INTERVAL,
-                    "a poll interval that was exceeded", repeats=1)
-    yield _repeated(context, logs, "heartbeat_lost", HEARTBEAT,
-                    "expired heartbeats or sessions", repeats=1)
+    yield _repeated(
+        context, logs, "transport_errors", TRANSPORT, "lost connections or timeouts towards brokers"
+    )
+    yield _repeated(
+        context,
+        logs,
+        "poll_interval_exceeded",
+        POLL_INTERVAL,
+        "a poll interval that was exceeded",
+        repeats=1,
+    )
+    yield _repeated(
+        context, logs, "heartbeat_lost", HEARTBEAT, "expired heartbeats or sessions", repeats=1
+    )
     yield _startup(context, logs)
     yield _downstream(context, logs)
 
@@ -89,22 +103,37 @@ def _surged(context: Context, hits: pd.DataFrame, repeats: int) -> bool:
 
 
 def _repeated(
-    context: Context, logs: pd.DataFrame, kind: str, pattern: re.Pattern[str], what: str,
-    *, repeats: int = REPEATS,
+    context: Context,
+    logs: pd.DataFrame,
+    kind: str,
+    pattern: re.Pattern[str],
+    what: str,
+    *,
+    repeats: int = REPEATS,
 ) -> Check:
     hits = logs.loc[logs["message"].str.contains(pattern)]
     query = queries_of(logs)
     if not _surged(context, hits, repeats):
-        return absent(kind, f"{len(hits)} of {len(logs):,} log lines speak of {what}; "
-                      "no more since the onset than before.", "kubernetes", query)
+        return absent(
+            kind,
+            f"{len(hits)} of {len(logs):,} log lines speak of {what}; "
+            "no more since the onset than before.",
+            "kubernetes",
+            query,
+        )
     after = _since(context, hits)
     pods = after["pod"].nunique()
     return present(
         kind,
         Finding(
-            kind, f"{len(after)} log lines of {pods} pod{'s' if pods != 1 else ''} speak of {what}",
-            "kubernetes", query, onset=after["timestamp"].min(), value=float(len(after)),
-            baseline=float(len(hits) - len(after)), unit="lines",
+            kind,
+            f"{len(after)} log lines of {pods} pod{'s' if pods != 1 else ''} speak of {what}",
+            "kubernetes",
+            query,
+            onset=after["timestamp"].min(),
+            value=float(len(after)),
+            baseline=float(len(hits) - len(after)),
+            unit="lines",
             quote=str(after["message"].iloc[0])[:300],
         ),
     )
@@ -134,10 +163,15 @@ def failing_records(logs: pd.DataFrame, topics: tuple[str, ...]) -> pd.DataFrame
     ).dropna(subset=["partition", "offset"])
     return (
         named.groupby(["partition", "offset"], as_index=False)
-        .agg(times=("message", "size"), first_at=("timestamp", "min"),
-             quote=("message", "first"), pods=("pod", "nunique"))
-        .sort_values(["times", "partition", "offset"], ascending=[False, True, True],
-                     ignore_index=True)
+        .agg(
+            times=("message", "size"),
+            first_at=("timestamp", "min"),
+            quote=("message", "first"),
+            pods=("pod", "nunique"),
+        )
+        .sort_values(
+            ["times", "partition", "offset"], ascending=[False, True, True], ignore_index=True
+        )
     )
 
 
@@ -146,26 +180,33 @@ def _same_record(context: Context, logs: pd.DataFrame) -> Check:
     loud = logs.loc[~_about_downstream(context, logs) & ~logs["message"].str.contains(TRANSPORT)]
     records = failing_records(loud, context.incident.topics)
     status = context.flow.status
-    frozen = {
-        (int(row.partition), float(row.committed_offset))
-        for row in status.itertuples()
-        if pd.notna(row.committed_offset) and row.lag_messages > 0
-    } if len(status) else set()
-    at_head = [
-        (int(row.partition), float(row.offset)) in frozen for row in records.itertuples()
-    ]
+    frozen = (
+        {
+            (int(row.partition), float(row.committed_offset))
+            for row in status.itertuples()
+            if pd.notna(row.committed_offset) and row.lag_messages > 0
+        }
+        if len(status)
+        else set()
+    )
+    at_head = [(int(row.partition), float(row.offset)) in frozen for row in records.itertuples()]
     again = records.loc[
         (records["times"] >= SAME_RECORD_REPEATS)
-        | (pd.Series(at_head, index=records.index, dtype=bool)
-           & records["quote"].str.contains(_DECODING))
+        | (
+            pd.Series(at_head, index=records.index, dtype=bool)
+            & records["quote"].str.contains(_DECODING)
+        )
     ]
     # A service that fails on everything names many records on many partitions.
     if again.empty or again["partition"].nunique() > max(1, len(status) // 4):
         return absent(
             "same_record_fails",
-            "No record is named twice by an error." if again.empty else
-            f"Errors name records of {again['partition'].nunique()} partitions: "
-            "not one record's fault.", "kubernetes", query,
+            "No record is named twice by an error."
+            if again.empty
+            else f"Errors name records of {again['partition'].nunique()} partitions: "
+            "not one record's fault.",
+            "kubernetes",
+            query,
         )
     return present(
         "same_record_fails",
@@ -174,10 +215,18 @@ def _same_record(context: Context, logs: pd.DataFrame) -> Check:
                 f"same_record_fails:{int(row.partition)}@{int(row.offset)}",
                 f"partition {int(row.partition)}, offset {int(row.offset)} is named by "
                 f"{row.times} error lines"
-                + (": the very offset the group is stuck at"
-                   if (int(row.partition), float(row.offset)) in frozen else ""),
-                "kubernetes", query, onset=row.first_at, value=float(row.times),
-                baseline=1.0, unit="lines", quote=str(row.quote)[:300],
+                + (
+                    ": the very offset the group is stuck at"
+                    if (int(row.partition), float(row.offset)) in frozen
+                    else ""
+                ),
+                "kubernetes",
+                query,
+                onset=row.first_at,
+                value=float(row.times),
+                baseline=1.0,
+                unit="lines",
+                quote=str(row.quote)[:300],
             )
             for row in again.head(3).itertuples()
         ),
@@ -199,9 +248,13 @@ def _downstream(context: Context, logs: pd.DataFrame) -> Check:
     ]
     query = queries_of(logs)
     if not _surged(context, about, REPEATS):
-        return absent("downstream_complaints",
-                      f"{len(about)} of {len(logs):,} log lines complain of the downstream; no "
-                      "more since the onset than before.", "kubernetes", query)
+        return absent(
+            "downstream_complaints",
+            f"{len(about)} of {len(logs):,} log lines complain of the downstream; no "
+            "more since the onset than before.",
+            "kubernetes",
+            query,
+        )
     after = _since(context, about)
     took = pd.to_numeric(after["message"].str.extract(_TOOK)[0], errors="coerce").dropna()
     return present(
@@ -210,9 +263,12 @@ def _downstream(context: Context, logs: pd.DataFrame) -> Check:
             "downstream_complaints",
             f"{len(after)} warnings of {after['pod'].nunique()} pods complain of slow or failed "
             "downstream calls" + (f", {took.median():.2g} s in the median" if len(took) else ""),
-            "kubernetes", query, onset=after["timestamp"].min(),
+            "kubernetes",
+            query,
+            onset=after["timestamp"].min(),
             value=float(took.median()) if len(took) else float(len(after)),
-            unit="seconds" if len(took) else "lines", quote=str(after["message"].iloc[0])[:300],
+            unit="seconds" if len(took) else "lines",
+            quote=str(after["message"].iloc[0])[:300],
         ),
     )
 
@@ -227,11 +283,13 @@ def _startup(context: Context, logs: pd.DataFrame) -> Check:
     ended = ended.loc[ended["previous"]] if ended["previous"].any() else ended
     ended = _since(context, ended)
     if not failed:
-        return absent("startup_failures", "No consumer container ended with an error.",
-                      "kubernetes", query)
+        return absent(
+            "startup_failures", "No consumer container ended with an error.", "kubernetes", query
+        )
     if ended.empty:
-        return not_checked("startup_failures",
-                           "The logs of the failed containers could not be read.", "kubernetes")
+        return not_checked(
+            "startup_failures", "The logs of the failed containers could not be read.", "kubernetes"
+        )
     last = ended.sort_values("line_number").groupby(["namespace", "pod"]).tail(5)
     fatal = last.loc[
         last["message"].str.contains(_FATAL)
@@ -242,17 +300,25 @@ def _startup(context: Context, logs: pd.DataFrame) -> Check:
         "level"
     ].isin(["ERROR", "CRITICAL", "FATAL"])
     if fatal.empty or named.any():
-        return absent("startup_failures",
-                      "The last words of the failed containers name a record or a connection."
-                      if named.any() or len(last) else "They left no last words.",
-                      "kubernetes", query)
+        return absent(
+            "startup_failures",
+            "The last words of the failed containers name a record or a connection."
+            if named.any() or len(last)
+            else "They left no last words.",
+            "kubernetes",
+            query,
+        )
     return present(
         "startup_failures",
         Finding(
             "startup_failures",
             f"the failed containers of {fatal['pod'].nunique()} pods end with an error that names "
             "no record",
-            "kubernetes", query, onset=None, value=float(len(fatal)), unit="lines",
+            "kubernetes",
+            query,
+            onset=None,
+            value=float(len(fatal)),
+            unit="lines",
             quote=str(fatal["message"].iloc[-1])[:300],
         ),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from lagkit.model import Check, Finding
+from lagkit.model import Check, Finding, SourceName
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
 from lagkit.signals.rates import SLOWED_RATIO
 
@@ -54,12 +54,14 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
     usual = float(before.median()) if len(before) else float("nan")
     after = seen.loc[seen["timestamp"] >= context.onset_earliest]
     listed = now["member_count"].dropna()
-    current = float(listed.iloc[-1]) if len(listed) else (
-        float(seen["member_count"].iloc[-1]) if len(seen) else float("nan")
+    current = (
+        float(listed.iloc[-1])
+        if len(listed)
+        else (float(seen["member_count"].iloc[-1]) if len(seen) else float("nan"))
     )
     if np.isnan(current):
         return not_checked("members_missing", context.gap("kafka", "members"), "kafka")
-    source = "kafka" if len(listed) else "prometheus"
+    source: SourceName = "kafka" if len(listed) else "prometheus"
     query = queries_of(counts, now)
     state = str(now["state"].iloc[-1]) if len(now) and pd.notna(now["state"].iloc[-1]) else ""
     short = after.loc[after["member_count"] < usual] if not np.isnan(usual) else after.iloc[0:0]
@@ -71,14 +73,20 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
             "members_missing",
             Finding(
                 "members_missing",
-                ("the group has no members" if current == 0 else
-                 f"the group has {current:.0f} members")
+                (
+                    "the group has no members"
+                    if current == 0
+                    else f"the group has {current:.0f} members"
+                )
                 + (f", as few as {lowest:.0f} since the onset" if lowest < current else "")
                 + (f"; it had {usual:.0f} before" if not np.isnan(usual) else "")
                 + (f" (state {state})" if state else ""),
-                source, query,  # type: ignore[arg-type]
-                onset=since, value=lowest,
-                baseline=None if np.isnan(usual) else usual, unit="members",
+                source,
+                query,
+                onset=since,
+                value=lowest,
+                baseline=None if np.isnan(usual) else usual,
+                unit="members",
             ),
         )
     if np.isnan(usual) and not len(listed):
@@ -88,7 +96,8 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
         f"The group has {current:.0f} members"
         + ("" if np.isnan(usual) else f", as before ({usual:.0f})")
         + (f"; its state is {state}." if state else "."),
-        source, query,  # type: ignore[arg-type]
+        source,
+        query,
     )
 
 
@@ -108,23 +117,37 @@ def _churn(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check:
     if recent.empty and lines.empty and now.empty:
         return not_checked("membership_churn", context.gap("prometheus", "members"))
     query = queries_of(recent, words)
-    if changes >= CHURN_CHANGES or int(unstable.sum()) >= CHURN_CHANGES or (
-        bursts >= CHURN_CHANGES
+    if (
+        changes >= CHURN_CHANGES
+        or int(unstable.sum()) >= CHURN_CHANGES
+        or (bursts >= CHURN_CHANGES)
     ):
-        starts = [*times, *words["timestamp"].tolist(),
-                  *recent.loc[states.index[unstable], "timestamp"].tolist()]
+        starts = [
+            *times,
+            *words["timestamp"].tolist(),
+            *recent.loc[states.index[unstable], "timestamp"].tolist(),
+        ]
         return present(
             "membership_churn",
             Finding(
                 "membership_churn",
                 f"since the onset the number of members changed {changes} times"
-                + (f", {int(unstable.sum())} samples found the group rebalancing"
-                   if unstable.any() else "")
-                + (f", and the members logged rebalances at {bursts} separate times"
-                   if bursts else ""),
-                "prometheus" if changes else "kubernetes", query,
+                + (
+                    f", {int(unstable.sum())} samples found the group rebalancing"
+                    if unstable.any()
+                    else ""
+                )
+                + (
+                    f", and the members logged rebalances at {bursts} separate times"
+                    if bursts
+                    else ""
+                ),
+                "prometheus" if changes else "kubernetes",
+                query,
                 onset=min(starts) if starts else None,
-                value=float(max(changes, bursts)), baseline=0.0, unit="changes",
+                value=float(max(changes, bursts)),
+                baseline=0.0,
+                unit="changes",
                 quote=str(words["message"].iloc[-1])[:300] if len(words) else "",
             ),
         )
@@ -132,7 +155,8 @@ def _churn(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check:
         "membership_churn",
         f"Members changed {changes} times since the onset"
         + (f"; rebalances were logged at {bursts} separate times." if len(lines) else "."),
-        "prometheus", query,
+        "prometheus",
+        query,
     )
 
 
@@ -149,11 +173,14 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
     if not slowed or missing.outcome == "present" or churn.outcome == "present":
         return absent(
             kind,
-            "Members are missing." if missing.outcome == "present" else
-            "Members come and go." if churn.outcome == "present" else
-            f"The group reads {quantity(shares.consume_now)}/s, before "
+            "Members are missing."
+            if missing.outcome == "present"
+            else "Members come and go."
+            if churn.outcome == "present"
+            else f"The group reads {quantity(shares.consume_now)}/s, before "
             f"{quantity(shares.consume_baseline)}/s.",
-            missing.source, missing.query,
+            missing.source,
+            missing.query,
         )
     return present(
         kind,
@@ -161,8 +188,12 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
             kind,
             f"all members are there and steady, yet the group reads "
             f"{quantity(shares.consume_now)}/s instead of {quantity(shares.consume_baseline)}/s",
-            missing.source, missing.query, onset=context.onset_at, value=shares.consume_now,
-            baseline=shares.consume_baseline, unit="messages/s",
+            missing.source,
+            missing.query,
+            onset=context.onset_at,
+            value=shares.consume_now,
+            baseline=shares.consume_baseline,
+            unit="messages/s",
         ),
     )
 
@@ -183,9 +214,16 @@ def _spare(context: Context) -> Check:
             Finding(
                 "no_spare_partition",
                 f"{everyone} members share {partitions} partitions: one more would get nothing",
-                "kafka", query, value=float(everyone), baseline=float(partitions), unit="members",
+                "kafka",
+                query,
+                value=float(everyone),
+                baseline=float(partitions),
+                unit="members",
             ),
         )
-    return absent("no_spare_partition",
-                  f"{everyone} members share {partitions} partitions: there is room.",
-                  "kafka", query)
+    return absent(
+        "no_spare_partition",
+        f"{everyone} members share {partitions} partitions: there is room.",
+        "kafka",
+        query,
+    )

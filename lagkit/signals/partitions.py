@@ -44,8 +44,11 @@ def _frozen(context: Context, status: pd.DataFrame) -> Check:
         )
     moving = status.loc[~status["status"].isin(FROZEN) & (status["status"] != "NO_COMMIT")]
     if stuck.empty or moving.empty or len(stuck) > max(1, int(total * FROZEN_SHARE)):
-        told = ("No partition is stuck." if stuck.empty
-                else f"{len(stuck)} of {total} partitions stand still, not one alone.")
+        told = (
+            "No partition is stuck."
+            if stuck.empty
+            else f"{len(stuck)} of {total} partitions stand still, not one alone."
+        )
         return absent("partition_frozen", told, "prometheus", query)
     return present(
         "partition_frozen",
@@ -56,9 +59,11 @@ def _frozen(context: Context, status: pd.DataFrame) -> Check:
                 + (f"since {row.frozen_since:%H:%M:%S}Z " if pd.notna(row.frozen_since) else "")
                 + f"with {quantity(row.lag_messages)} unread, while {len(moving)} other "
                 "partitions advance",
-                "prometheus", query,
+                "prometheus",
+                query,
                 onset=row.frozen_since if pd.notna(row.frozen_since) else None,
-                value=float(row.committed_offset), unit="offset",
+                value=float(row.committed_offset),
+                unit="offset",
             )
             for row in stuck.itertuples()
         ),
@@ -86,12 +91,17 @@ def _one_member(context: Context, status: pd.DataFrame) -> Check:
             Finding(
                 "one_member_behind",
                 f"all {len(lagging)} partitions that are behind belong to {who}",
-                "kafka", query, value=float(len(lagging)), unit="partitions",
+                "kafka",
+                query,
+                value=float(len(lagging)),
+                unit="partitions",
             ),
         )
     return absent(
         "one_member_behind",
-        f"{len(lagging)} partitions of {len(members)} members are behind.", "kafka", query
+        f"{len(lagging)} partitions of {len(members)} members are behind.",
+        "kafka",
+        query,
     )
 
 
@@ -100,7 +110,9 @@ def _skew(context: Context) -> Check:
     query = queries_of(context.incident.offsets)
     made = (
         rates.loc[rates["timestamp"] >= onset]
-        .groupby(["topic", "partition"])["produce_per_second"].mean().dropna()
+        .groupby(["topic", "partition"])["produce_per_second"]
+        .mean()
+        .dropna()
     )
     if len(made) < 3 or not made.sum() > 0:
         return not_checked(
@@ -112,7 +124,9 @@ def _skew(context: Context) -> Check:
         return absent(
             "production_skewed",
             f"The busiest partition takes {share.max():.0%} of production; "
-            f"{1 / len(share):.0%} would be even.", "prometheus", query,
+            f"{1 / len(share):.0%} would be even.",
+            "prometheus",
+            query,
         )
     topic, partition = hot.idxmax()
     return present(
@@ -121,8 +135,12 @@ def _skew(context: Context) -> Check:
             f"production_skewed:{topic}/{partition}",
             f"{topic}[{partition}] takes {hot.max():.0%} of production; {1 / len(share):.0%} "
             "would be even",
-            "prometheus", query, onset=onset, value=float(hot.max()),
-            baseline=1 / len(share), unit="share",
+            "prometheus",
+            query,
+            onset=onset,
+            value=float(hot.max()),
+            baseline=1 / len(share),
+            unit="share",
         ),
     )
 
@@ -150,8 +168,9 @@ def _moved(context: Context) -> Check:
     )
     moves = cleaned.assign(before=before).loc[cleaned["rewound"] | jumped]
     if moves.empty:
-        return absent("committed_moved", "Committed offsets only moved forward, as read.",
-                      "prometheus", query)
+        return absent(
+            "committed_moved", "Committed offsets only moved forward, as read.", "prometheus", query
+        )
     return present(
         "committed_moved",
         *(
@@ -159,8 +178,12 @@ def _moved(context: Context) -> Check:
                 f"committed_moved:{row.topic}/{row.partition}",
                 f"the committed offset of {row.topic}[{row.partition}] went from "
                 f"{row.before:.0f} to {row.committed_offset:.0f} at {row.timestamp:%H:%M:%S}Z",
-                "prometheus", query, onset=row.timestamp,
-                value=float(row.committed_offset), baseline=float(row.before), unit="offset",
+                "prometheus",
+                query,
+                onset=row.timestamp,
+                value=float(row.committed_offset),
+                baseline=float(row.before),
+                unit="offset",
             )
             for row in moves.drop_duplicates(["topic", "partition"]).itertuples()
         ),
@@ -173,7 +196,7 @@ def _deleted(context: Context) -> Check:
     if not known and own.empty:
         return not_checked(
             "records_deleted_unread",
-            "The start of the log was not readable: this exporter has none and Kafka was not asked.",
+            "The start of the log was not readable: not exported, and Kafka was not asked.",
         )
     query = queries_of(context.incident.offsets, own)
     if len(own):
@@ -184,16 +207,23 @@ def _deleted(context: Context) -> Check:
         lost = last.assign(lost=last["log_start_offset"] - last["committed_offset"])
     lost = lost.loc[lost["lost"] > 0]
     if lost.empty:
-        return absent("records_deleted_unread", "Every committed offset is still in the log.",
-                      "kafka" if len(own) else "prometheus", query)
+        return absent(
+            "records_deleted_unread",
+            "Every committed offset is still in the log.",
+            "kafka" if len(own) else "prometheus",
+            query,
+        )
     return present(
         "records_deleted_unread",
         Finding(
             "records_deleted_unread",
             f"{quantity(float(lost['lost'].sum()))} offsets of {len(lost)} partitions were "
             "deleted before the group read them",
-            "kafka" if len(own) else "prometheus", query,
-            value=float(lost["lost"].sum()), baseline=0.0, unit="offsets",
+            "kafka" if len(own) else "prometheus",
+            query,
+            value=float(lost["lost"].sum()),
+            baseline=0.0,
+            unit="offsets",
         ),
     )
 
@@ -223,9 +253,12 @@ def _pinned(context: Context) -> Check:
         & (spans["committed"] >= spans["stable"])
     ]
     if pinned.empty:
-        return absent("last_stable_offset_pinned",
-                      "The last stable offset keeps up with the end of every partition.",
-                      "kafka", query)
+        return absent(
+            "last_stable_offset_pinned",
+            "The last stable offset keeps up with the end of every partition.",
+            "kafka",
+            query,
+        )
     topic, partition = pinned.index[0]
     row = pinned.iloc[0]
     return present(
@@ -234,6 +267,10 @@ def _pinned(context: Context) -> Check:
             f"last_stable_offset_pinned:{topic}/{partition}",
             f"the last stable offset of {topic}[{partition}] stands at {row.stable:.0f} where the "
             f"group waits, {quantity(row.end - row.stable)} records before the end",
-            "kafka", query, value=float(row.stable), baseline=float(row.end), unit="offset",
+            "kafka",
+            query,
+            value=float(row.stable),
+            baseline=float(row.end),
+            unit="offset",
         ),
     )

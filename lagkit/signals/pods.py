@@ -1,4 +1,4 @@
-"""The consumer's pods: containers that end, replicas that are missing, rollouts before the onset."""
+"""The consumer's pods: containers that end, missing replicas, rollouts before the onset."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ _LEAD = pd.Timedelta("2min")
 # 143 = ended by SIGTERM, 0 = done: how a rollout or a scale-down ends a healthy container.
 _ORDERLY_EXITS = (0, 143)
 _BAD_WAITING = (
-    "CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "CreateContainerConfigError",
-    "CreateContainerError", "RunContainerError", "InvalidImageName",
+    "CrashLoopBackOff",
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "InvalidImageName",
 )
 _KINDS = ("containers_failing", "pods_unavailable", "rollout_before_onset")
 
@@ -38,8 +43,9 @@ def consumers(context: Context) -> Iterator[Check]:
 
 def _failing(context: Context, pods: pd.DataFrame) -> Check:
     if pods.empty:
-        return not_checked("containers_failing", "The workload has no pods to look at.",
-                           "kubernetes")
+        return not_checked(
+            "containers_failing", "The workload has no pods to look at.", "kubernetes"
+        )
     since = context.onset_earliest - _LEAD
     ended = pods["last_exit_code"].notna() & ~pods["last_exit_code"].isin(_ORDERLY_EXITS)
     recent = pods["last_finished_at"] >= since
@@ -52,21 +58,30 @@ def _failing(context: Context, pods: pd.DataFrame) -> Check:
             "containers_failing",
             f"No container of {pods['pod'].nunique()} consumer pods ended with an error since "
             f"{since:%H:%M}Z"
-            + (f"; the last one before that ended at {old.max():%Y-%m-%d %H:%M}Z." if len(old)
-               else "."),
-            "kubernetes", query,
+            + (
+                f"; the last one before that ended at {old.max():%Y-%m-%d %H:%M}Z."
+                if len(old)
+                else "."
+            ),
+            "kubernetes",
+            query,
         )
     return present(
         "containers_failing",
         *(
             Finding(
                 f"containers_failing:{row.namespace}/{row.pod}",
-                _ending(row), "kubernetes", query,
-                onset=_began(context, row, since), value=float(row.restart_count or 0),
-                baseline=0.0, unit="restarts",
+                _ending(row),
+                "kubernetes",
+                query,
+                onset=_began(context, row, since),
+                value=float(row.restart_count or 0),
+                baseline=0.0,
+                unit="restarts",
             )
-            for row in bad.sort_values(["restart_count", "pod"], ascending=[False, True])
-            .itertuples()
+            for row in bad.sort_values(
+                ["restart_count", "pod"], ascending=[False, True]
+            ).itertuples()
         ),
     )
 
@@ -116,9 +131,14 @@ def _unavailable(context: Context, pods: pd.DataFrame, workloads: pd.DataFrame) 
             findings.append(
                 Finding(
                     f"pods_unavailable:{row.namespace}/{row.workload}",
-                    f"{row.kind} {row.workload} is scaled to zero" if wanted == 0 else
-                    f"{ready} of {wanted} pods of {row.workload} are ready",
-                    "kubernetes", query, value=float(ready), baseline=float(wanted), unit="pods",
+                    f"{row.kind} {row.workload} is scaled to zero"
+                    if wanted == 0
+                    else f"{ready} of {wanted} pods of {row.workload} are ready",
+                    "kubernetes",
+                    query,
+                    value=float(ready),
+                    baseline=float(wanted),
+                    unit="pods",
                     quote=row.condition if isinstance(row.condition, str) else "",
                 )
             )
@@ -126,9 +146,11 @@ def _unavailable(context: Context, pods: pd.DataFrame, workloads: pd.DataFrame) 
     findings += [
         Finding(
             f"pods_unavailable:{row.namespace}/{row.pod}",
-            f"pod {row.pod} cannot be scheduled" if isinstance(row.unschedulable, str)
+            f"pod {row.pod} cannot be scheduled"
+            if isinstance(row.unschedulable, str)
             else f"pod {row.pod} waits: {row.state_reason}",
-            "kubernetes", query,
+            "kubernetes",
+            query,
             onset=row.created_at
             if pd.notna(row.created_at) and row.created_at >= context.onset_earliest - _LEAD
             else None,
@@ -138,19 +160,25 @@ def _unavailable(context: Context, pods: pd.DataFrame, workloads: pd.DataFrame) 
     ]
     if findings:
         return present("pods_unavailable", *findings)
-    told = [f"{row.ready_replicas} of {row.desired_replicas} pods of {row.workload}"
-            for row in workloads.itertuples()]
-    return absent("pods_unavailable",
-                  f"Ready: {', '.join(told) or str(pods['pod'].nunique()) + ' pods'}.",
-                  "kubernetes", query)
+    told = [
+        f"{row.ready_replicas} of {row.desired_replicas} pods of {row.workload}"
+        for row in workloads.itertuples()
+    ]
+    return absent(
+        "pods_unavailable",
+        f"Ready: {', '.join(told) or str(pods['pod'].nunique()) + ' pods'}.",
+        "kubernetes",
+        query,
+    )
 
 
 def _rollout(context: Context) -> Check:
     rollouts = context.incident.rollouts
     rollouts = rollouts.loc[rollouts["role"] == "consumer"]
     if rollouts.empty:
-        return not_checked("rollout_before_onset", context.gap("kubernetes", "rollouts"),
-                           "kubernetes")
+        return not_checked(
+            "rollout_before_onset", context.gap("kubernetes", "rollouts"), "kubernetes"
+        )
     query = queries_of(rollouts)
     flow = context.flow
     # The first revision is the group's birth, not a change of it.
@@ -168,8 +196,10 @@ def _rollout(context: Context) -> Check:
         return absent(
             "rollout_before_onset",
             f"The last rollout was at {last:%Y-%m-%d %H:%M:%S}Z, not before the onset."
-            if last is not None else "The consumer runs its first revision.",
-            "kubernetes", query,
+            if last is not None
+            else "The consumer runs its first revision.",
+            "kubernetes",
+            query,
         )
     row = near.iloc[-1]
     return present(
@@ -178,7 +208,9 @@ def _rollout(context: Context) -> Check:
             f"rollout_before_onset:{row['namespace']}/{row['workload']}",
             f"revision {row['revision']} of {row['workload']} was rolled out at "
             f"{row['timestamp']:%H:%M:%S}Z",
-            "kubernetes", query, onset=row["timestamp"],
+            "kubernetes",
+            query,
+            onset=row["timestamp"],
             quote=row["change_cause"] if isinstance(row["change_cause"], str) else "",
         ),
     )

@@ -22,7 +22,10 @@ STOPPED_RATIO = 0.03
 FASTER_RATIO = 1.15
 """Reading at least this many times the baseline is faster."""
 _KINDS = (
-    "production_spike", "consumption_at_capacity", "consumption_slowed", "consumption_stopped",
+    "production_spike",
+    "consumption_at_capacity",
+    "consumption_slowed",
+    "consumption_stopped",
 )
 
 
@@ -36,8 +39,10 @@ def demand_and_supply(context: Context) -> Iterator[Check]:
         return
     if flow.onset is None:
         last = totals.dropna(subset=["produce_per_second"]).iloc[-1]
-        reason = (f"No onset in the window: {quantity(last.produce_per_second)}/s produced, "
-                  f"{quantity(last.consume_per_second)}/s read at its end.")
+        reason = (
+            f"No onset in the window: {quantity(last.produce_per_second)}/s produced, "
+            f"{quantity(last.consume_per_second)}/s read at its end."
+        )
         for kind in _KINDS:
             yield absent(kind, reason, "prometheus", query)
         return
@@ -86,18 +91,29 @@ def _spike(
                 "production_spike",
                 f"production rose from {quantity(before)}/s to {quantity(peak)}/s "
                 + (f"({ratio:.1f} times)" if np.isfinite(ratio) else "(from nothing)")
-                + (f", which accounts for {min(share, 1.0):.0%} of the backlog"
-                   if share == share else ""),
-                "prometheus", query,
+                + (
+                    f", which accounts for {min(share, 1.0):.0%} of the backlog"
+                    if share == share
+                    else ""
+                ),
+                "prometheus",
+                query,
                 onset=crossing.iloc[0] if len(crossing) else since,
-                value=peak, baseline=before, unit="messages/s",
+                value=peak,
+                baseline=before,
+                unit="messages/s",
             ),
         )
     return absent(
         "production_spike",
         f"Production: {quantity(before)}/s before the onset, at most {quantity(peak)}/s after it"
-        + (f"; it explains {min(max(0.0, share), 1.0):.0%} of the backlog." if share == share else "."),
-        "prometheus", query,
+        + (
+            f"; it explains {min(max(0.0, share), 1.0):.0%} of the backlog."
+            if share == share
+            else "."
+        ),
+        "prometheus",
+        query,
     )
 
 
@@ -109,15 +125,19 @@ def _capacity(after: pd.DataFrame, before: float, now: float, query: str) -> Che
                 "consumption_at_capacity",
                 f"the group reads {quantity(now)}/s, {now / before:.1f} times its usual "
                 f"{quantity(before)}/s, and still falls behind",
-                "prometheus", query,
+                "prometheus",
+                query,
                 onset=after["timestamp"].iloc[0] if len(after) else None,
-                value=now, baseline=before, unit="messages/s",
+                value=now,
+                baseline=before,
+                unit="messages/s",
             ),
         )
     return absent(
         "consumption_at_capacity",
         f"The group reads {quantity(now)}/s; before the onset it read {quantity(before)}/s.",
-        "prometheus", query,
+        "prometheus",
+        query,
     )
 
 
@@ -132,9 +152,12 @@ def _slowed(
     before, now = read
     if stopped.outcome == "present" or not before > 0:
         return absent(
-            "consumption_slowed", "It does not read slower: it has stopped."
-            if before > 0 else "The group read nothing before the onset either.",
-            "prometheus", query,
+            "consumption_slowed",
+            "It does not read slower: it has stopped."
+            if before > 0
+            else "The group read nothing before the onset either.",
+            "prometheus",
+            query,
         )
     share = context.flow.shares.deficit_share if context.flow.shares is not None else 1.0
     if now <= SLOWED_RATIO * before and not share < 1 - MAJOR_SHARE:
@@ -145,24 +168,28 @@ def _slowed(
                 "consumption_slowed",
                 f"the group reads {quantity(now)}/s instead of {quantity(before)}/s while "
                 f"{quantity(produced[1])}/s are produced",
-                "prometheus", query,
+                "prometheus",
+                query,
                 onset=half.iloc[0] if len(half) else context.onset_at,
-                value=now, baseline=before, unit="messages/s",
+                value=now,
+                baseline=before,
+                unit="messages/s",
             ),
         )
     return absent(
         "consumption_slowed",
         f"The group reads {quantity(now)}/s; before the onset it read {quantity(before)}/s.",
-        "prometheus", query,
+        "prometheus",
+        query,
     )
 
 
 def _stopped(context: Context, after: pd.DataFrame, before: float, query: str) -> Check:
-    """Stopped means: nothing committed for longer than any commit interval, though unread."""
+    """Check for a group that commits nothing, for longer than any commit interval."""
     flow = context.flow
     tail = after.dropna(subset=["consume_per_second"])
-    reference = before if before > 0 else float(
-        flow.group["produce_per_second"].median(skipna=True)
+    reference = (
+        before if before > 0 else float(flow.group["produce_per_second"].median(skipna=True))
     )
     # The last third, at least a minute: a stop that was over is not one.
     start = context.incident.end - max(
@@ -182,8 +209,12 @@ def _stopped(context: Context, after: pd.DataFrame, before: float, query: str) -
                 "consumption_stopped",
                 f"no partition's committed offset has moved since {since:%H:%M:%S}Z; "
                 f"{quantity(unread)} messages are unread",
-                "prometheus", query, onset=min(since, context.onset_at),
-                value=now, baseline=reference, unit="messages/s",
+                "prometheus",
+                query,
+                onset=min(since, context.onset_at),
+                value=now,
+                baseline=reference,
+                unit="messages/s",
             ),
         )
     return absent(
@@ -216,14 +247,19 @@ def _from_snapshots(context: Context) -> Iterator[Check]:
                 "consumption_stopped",
                 f"in {seconds:.0f} s no committed offset moved while {quantity(made)} messages "
                 f"were written; {quantity(unread)} are unread",
-                "kafka", query, value=0.0, unit="messages/s",
+                "kafka",
+                query,
+                value=0.0,
+                unit="messages/s",
             ),
         )
     else:
         yield absent(
             "consumption_stopped",
             f"In {seconds:.0f} s the group committed {quantity(read)} messages and "
-            f"{quantity(made)} were written.", "kafka", query,
+            f"{quantity(made)} were written.",
+            "kafka",
+            query,
         )
 
 
@@ -250,8 +286,12 @@ def calm(context: Context) -> Iterator[Check]:
                 "promise_kept",
                 f"the oldest unread record was at most {quantity(worst.time_lag_seconds)} s old; "
                 f"the promise is {promise:g} s"
-                if not trivial else "no partition has more than one unread record",
-                "prometheus", query, value=float(worst.time_lag_seconds), baseline=promise,
+                if not trivial
+                else "no partition has more than one unread record",
+                "prometheus",
+                query,
+                value=float(worst.time_lag_seconds),
+                baseline=promise,
                 unit="seconds",
             ),
         )
@@ -260,7 +300,9 @@ def calm(context: Context) -> Iterator[Check]:
         yield absent(
             "promise_kept",
             f"The oldest unread record reached {least}{quantity(worst.time_lag_seconds)} s "
-            f"(promise {promise:g} s); the lag is {flow.state}.", "prometheus", query,
+            f"(promise {promise:g} s); the lag is {flow.state}.",
+            "prometheus",
+            query,
         )
     if flow.state in ("draining", "recovered"):
         drain = flow.drain
@@ -268,11 +310,14 @@ def calm(context: Context) -> Iterator[Check]:
             "backlog_draining",
             Finding(
                 "backlog_draining",
-                "the backlog is gone" if flow.state == "recovered" else
-                "the backlog shrinks"
+                "the backlog is gone"
+                if flow.state == "recovered"
+                else "the backlog shrinks"
                 + (f" by {quantity(drain.net_per_second)} messages/s" if drain else ""),
-                "prometheus", query,
-                value=drain.net_per_second if drain else None, unit="messages/s",
+                "prometheus",
+                query,
+                value=drain.net_per_second if drain else None,
+                unit="messages/s",
             ),
         )
     else:

@@ -205,6 +205,8 @@ def _exchange(
     most_bytes: int,
     **options: Any,
 ) -> Reply:
+    # said again here: left out, REQUESTS_CA_BUNDLE would win over the session's own bundle
+    options.setdefault("verify", session.verify)
     began = time.monotonic()
     with session.request(
         method,

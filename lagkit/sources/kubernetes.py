@@ -121,6 +121,9 @@ class _Found:
     blind: list[Blind] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    answered: int = 0
+    """Questions about workloads that got an answer."""
+    targets: int = 0
     reached: bool = False
 
     def typed(self) -> dict[str, pd.DataFrame]:
@@ -163,7 +166,7 @@ class KubernetesSource:
             session.blind(Blind("rest of Kubernetes", f"{type(error).__name__}: {error}"[:500]))
         typed = found.typed()
         status: Status = "ok"
-        if not found.reached:
+        if not found.reached or (found.targets and not found.answered):
             status = "unavailable"
         elif found.blind:
             status = "partial"
@@ -380,9 +383,13 @@ class _Session:
                         f'apiGroups: ["{group}"], resources: ["{resource}"], verbs: ["{verb}"]'
                     )
                     self.blind(Blind(what, f"may not {verb} {resource} in {namespace} (403)", fix))
+                elif error.status == 404:
+                    fix = "Correct the workload in the runbook, or give --namespace and --selector."
+                    self.blind(Blind(what, str(error), fix))
                 else:
                     self.blind(Blind(what, str(error)))
                 return None
+            self.found.answered += 1
             if question.detail:
                 question.outcome = "partial" if "cut" in question.detail else None
             return result
@@ -394,21 +401,28 @@ class _Session:
         if not self._connect():
             return
         targets = self._targets()
+        self.found.targets = len(targets)
         if not targets:
             return
         with ThreadPoolExecutor(TOGETHER, thread_name_prefix="lagkit-kubernetes") as pool:
             list(pool.map(self._workload, targets))
             pods = list(self.found.rows.get("pods", ()))
-            logs = [pool.submit(self._read_log, *job) for job in self._log_jobs(pods)]
-            self._events(targets, pods)
-            for job in logs:
+            # events first: they expire within the hour, and there are few questions of them
+            jobs = [pool.submit(self._events_of, *job) for job in self._event_jobs(targets, pods)]
+            jobs += [pool.submit(self._read_log, *job) for job in self._log_jobs(pods)]
+            for job in jobs:
                 job.result()
         self._note(targets)
+        if not self.found.answered:
+            self.found.notes.append(f"nothing could be read: {self.found.blind[-1].why}")
 
     def _connect(self) -> bool:
+        from kubernetes import client
         from kubernetes.client.exceptions import ApiException
         from kubernetes.config import ConfigException
 
+        # the client loads these late; a busy machine must not take that for a silent server
+        core, apps, versions = client.CoreV1Api, client.AppsV1Api, client.VersionApi
         why = ""
         try:
             self._api, self.url = self.within(self.deadline.left(CALL_SECONDS), self.source.connect)
@@ -421,14 +435,12 @@ class _Session:
                 question.outcome, question.detail = "failed", why
             self._unreachable(why)
             return False
-        from kubernetes import client
-
-        self._core, self._apps = client.CoreV1Api(self._api), client.AppsV1Api(self._api)
+        self._core, self._apps = core(self._api), apps(self._api)
         self.found.facts["api_server"] = self.url
         with self.questions.ask("GET /version") as question:
             try:
                 before = time.time()
-                body, headers = self.call(client.VersionApi(self._api).get_code)
+                body, headers = self.call(versions(self._api).get_code)
                 self._note_server(body, headers, (before + time.time()) / 2)
                 question.rows = 1
             except _RefusedError as error:
@@ -565,7 +577,10 @@ class _Session:
 
     # -- events ---------------------------------------------------------------------------------
 
-    def _events(self, targets: Sequence[Target], pods: Sequence[Json]) -> None:
+    def _event_jobs(
+        self, targets: Sequence[Target], pods: Sequence[Json]
+    ) -> list[tuple[str, str, Subjects]]:
+        """Return which events to list: namespace, kind of object, and the objects that matter."""
         sets = {row["replica_set"] for row in self.found.rows.get("rollouts", ())}
         sets |= {row["replica_set"] for row in pods if row.get("replica_set")}
         subjects = Subjects(
@@ -580,8 +595,7 @@ class _Session:
             wanted += [(namespace, kind) for kind in sorted({"Pod", "ReplicaSet", *kinds})]
         if subjects.nodes:
             wanted.append(("default", "Node"))
-        for namespace, kind in wanted:
-            self._events_of(namespace, kind, subjects)
+        return [(namespace, kind, subjects) for namespace, kind in wanted]
 
     def _events_of(self, namespace: str, kind: str, subjects: Subjects) -> None:
         fields = f"involvedObject.kind={kind}"
@@ -604,7 +618,7 @@ class _Session:
         self.ask(
             f"/api/v1/namespaces/{namespace}/events?{urlencode({'fieldSelector': fields})}",
             work,
-            what=f"events of {kind}s in {namespace}",
+            what=f"events in {namespace}",
             kind="Event",
             verb="list",
             namespace=namespace,

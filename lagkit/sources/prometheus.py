@@ -31,6 +31,7 @@ from lagkit.sources.dialects import (
     BrokerReading,
     Found,
     detect,
+    either,
     joined,
     looked_for,
     matcher,
@@ -48,12 +49,14 @@ if TYPE_CHECKING:
 POINTS_PER_SERIES = 10_000
 """Most points of one series in a window; Prometheus itself refuses more than 11,000."""
 POINTS_PER_REQUEST = 5_000
+SAMPLES_PER_REQUEST = 1_000_000
+"""About 27 MB of JSON."""
 AT_ONCE = 4
 MOST_SERIES = 20_000
 MOST_SAMPLES = 4_000_000
 """Samples per question; a wider step is taken rather than more of them."""
 MOST_NEIGHBOURS = 200
-MOST_ALERT_SERIES = 300
+MOST_ALERT_SERIES = 100
 MOST_THROTTLED_CLIENTS = 50
 LABEL_CHARACTERS = 500
 """Most that is stored of one label of an alert: labels are written by anyone."""
@@ -66,10 +69,10 @@ RATE_STEPS = 5
 INTERVAL_LOOKBACK_SECONDS = 6 * 3600
 CODES_TRYING_GET = frozenset({403, 405, 501})
 """What proxies that let only GET through answer to a POST (403: Kubernetes service proxy)."""
-INCOMPLETE = re.compile(
-    r"partial|truncat|limit|unreachable|unavailable|incomplete", re.IGNORECASE
-)
+INCOMPLETE = re.compile(r"partial|truncat|limit|unreachable|unavailable|incomplete", re.IGNORECASE)
 """How Prometheus, Thanos, Mimir and VictoriaMetrics say in a warning that something is missing."""
+RUNBOOK_ALERT_METRIC = "kafka_consumer_group_lag"
+"""What the alerts of the shipped runbook watch; most exporters do not write it."""
 _KAFKA_NAMES = ".*(kafka|redpanda).*"
 
 
@@ -202,13 +205,18 @@ class Grid:
     first: int
     last: int
     step: int
+    points_per_request: int
 
     @classmethod
-    def over(cls, start: pd.Timestamp, end: pd.Timestamp, step: int) -> Grid:
-        """Return the grid inside *start* to *end*; one point at the end if none lies between."""
+    def over(cls, start: pd.Timestamp, end: pd.Timestamp, step: int, series: int = 1) -> Grid:
+        """Return the grid inside *start* to *end*; one point at the end if none lies between.
+
+        *series* is how many an answer will have, so that no single answer grows too large.
+        """
         first = math.ceil(start.timestamp() / step) * step
         last = math.floor(end.timestamp() / step) * step
-        return cls(min(first, last), last, step)
+        points = max(1, min(POINTS_PER_REQUEST, SAMPLES_PER_REQUEST // series))
+        return cls(min(first, last), last, step, points)
 
     @property
     def points(self) -> int:
@@ -227,7 +235,7 @@ class Grid:
 
     def parts(self) -> list[tuple[int, int]]:
         """Return first and last point of each request; no point is in two of them."""
-        stride = POINTS_PER_REQUEST * self.step
+        stride = self.points_per_request * self.step
         return [
             (first, min(first + stride - self.step, self.last))
             for first in range(self.first, self.last + 1, stride)
@@ -338,7 +346,8 @@ class _Reading:
 
     @property
     def span(self) -> int:
-        return max(1, math.ceil((self.scope.end - self.scope.start).total_seconds()))
+        seconds = (self.scope.end - self.scope.start).total_seconds()
+        return max(1, math.ceil(float(seconds)))
 
     @property
     def bounds(self) -> dict[str, str]:
@@ -483,8 +492,9 @@ class _Reading:
             for future in [pool.submit(self.attempt, what, call) for what, call in tasks]:
                 future.result()
         if spoken is not None:
-            self._join_offsets(spoken, grid)
-        self._join_broker_metrics()
+            joining = spoken
+            self.attempt("offset history of the group", lambda: self._join_offsets(joining, grid))
+        self.attempt("broker metrics", self._join_broker_metrics)
 
     def _names(self) -> frozenset[str]:
         path = "label/__name__/values"
@@ -510,7 +520,7 @@ class _Reading:
                 "offset history of the group",
                 "no lag exporter writes here; looked for "
                 + ", ".join(looked_for())
-                + ". An alert on any of these, kafka_consumer_group_lag of the runbook included, "
+                + f". An alert on any of these, {RUNBOOK_ALERT_METRIC} of the runbook included, "
                 "cannot fire here",
                 "Deploy a lag exporter (the OpenTelemetry kafkametrics receiver has the runbook's "
                 "names), or give another --prometheus.",
@@ -529,6 +539,11 @@ class _Reading:
         best = chosen.found if chosen else max(found, key=lambda item: item.richness)
         self.facts["dialect"] = best.dialect.id
         self.facts["dialect_title"] = best.dialect.title
+        self.facts["runbook_alert_metric"] = (
+            f"{RUNBOOK_ALERT_METRIC} exists here"
+            if RUNBOOK_ALERT_METRIC in best.names
+            else f"{RUNBOOK_ALERT_METRIC} does not exist here: an alert on it cannot fire"
+        )
         self.facts["cross_dialects"] = ",".join(x for x in ids if x != best.dialect.id)
         self.remarks.insert(0, f"{best.dialect.title} names")
         self.blind.extend(Blind(gap.what, gap.why, gap.fix) for gap in best.gaps)
@@ -630,7 +645,7 @@ class _Reading:
         if step != interval:
             self.shift = 0.0
             self.remarks.append(f"thinned from {interval} s")
-        return Grid.over(self.scope.start, self.scope.end, step)
+        return Grid.over(self.scope.start, self.scope.end, step, series)
 
     # ------------------------------------------------------------------ frames of the group
 
@@ -693,13 +708,19 @@ class _Reading:
         for part in self.concepts.values():
             rows = part if rows.empty else rows.merge(part, on=keys, how="outer")
         if rows.empty:
+            if not self.failures:
+                self.miss(
+                    "offset history of the group",
+                    "the group has series, and no sample of them lies in the window",
+                    "Widen the window with --since.",
+                )
             return
         for concept in ("committed", "lag", "log_end", "log_start"):
             if concept not in rows:
                 rows = rows.assign(**{concept: np.nan, f"{concept}_query": None})
         if not spoken.found.metrics("committed"):
             rows["committed"] = rows["log_end"] - rows["lag"]
-        rows = self._used_topics(rows)
+        rows = self._used_topics(rows).drop_duplicates(keys)
         queries = rows["committed_query"]
         for concept in ("lag", "log_end", "log_start"):
             queries = queries.where(queries.notna(), rows[f"{concept}_query"])
@@ -807,7 +828,7 @@ class _Reading:
         for selection in selections:
             # the last value of each within the window picks the ones worth their history
             known = self.instant(found.by_topic("lag", selection, where, f"{self.span}s"))
-            ranked = known.columns(*keys).dropna()
+            ranked = known.columns(*keys).dropna().drop_duplicates(keys)
             if ranked.empty:
                 continue
             total = len(ranked)
@@ -922,12 +943,31 @@ class _Reading:
         """Fill the frame ``alerts``: those of this group, and those of no group at all."""
         if "ALERTS" not in names:
             return
-        ours = [f"{label}=~{one_of(['', self.scope.group])}" for label in GROUP_LABELS]
-        selector = f"{{{joined(*ours)}}}"
-        states = self.range(f"ALERTS{selector}", grid, most_series=MOST_ALERT_SERIES)
-        since = self.range(f"ALERTS_FOR_STATE{selector}", grid, most_series=MOST_ALERT_SERIES)
+        of_us = [matcher(label, [self.scope.group]) for label in GROUP_LABELS]
+        of_nobody = joined(*(f'{label}=""' for label in GROUP_LABELS))
+        rows = [
+            part
+            for selectors in (of_us, [of_nobody])
+            for part in [self._alert_rows(selectors, grid)]
+            if not part.empty
+        ]
+        if rows:
+            together = pd.concat(rows, ignore_index=True)
+            self.frames["alerts"] = frames.normalise(
+                "alerts", together.drop_duplicates(["timestamp", "labels"])
+            )
+
+    def _alert_rows(self, selectors: Sequence[str], grid: Grid) -> pd.DataFrame:
+        states, since = (
+            self.range(
+                either(f"{name}{{{selector}}}" for selector in selectors),
+                grid,
+                most_series=MOST_ALERT_SERIES,
+            )
+            for name in ("ALERTS", "ALERTS_FOR_STATE")
+        )
         if states.samples.empty:
-            return
+            return pd.DataFrame()
         described = pd.DataFrame([_alert(item["metric"]) for item in states.series])
         rows = states.samples.join(described, on="series")
         identity = [_identity(item["metric"]) for item in since.series]
@@ -940,24 +980,21 @@ class _Reading:
             active[["time", "identity", "value"]].rename(columns={"value": "active"}),
             on=["time", "identity"],
             how="left",
-        ).drop_duplicates(["time", "labels"])
+        )
         active_at = pd.Series(pd.NaT, index=rows.index, dtype=frames.TIME)
         known = rows["active"].notna()
         active_at[known] = frames.from_epoch_seconds(rows.loc[known, "active"].to_numpy())
-        self.frames["alerts"] = frames.normalise(
-            "alerts",
-            pd.DataFrame(
-                {
-                    "timestamp": frames.from_epoch_seconds(rows["time"].to_numpy()),
-                    "alert": rows["alert"],
-                    "state": rows["state"],
-                    "group": rows["group"],
-                    "severity": rows["severity"],
-                    "active_at": active_at,
-                    "labels": rows["labels"],
-                    "query_id": states.query_id,
-                }
-            ),
+        return pd.DataFrame(
+            {
+                "timestamp": frames.from_epoch_seconds(rows["time"].to_numpy()),
+                "alert": rows["alert"],
+                "state": rows["state"],
+                "group": rows["group"],
+                "severity": rows["severity"],
+                "active_at": active_at,
+                "labels": rows["labels"],
+                "query_id": states.query_id,
+            }
         )
 
     def _targets(self, grid: Grid, names: frozenset[str], found: tuple[Found, ...]) -> None:
@@ -1018,7 +1055,7 @@ def _epoch(at: pd.Timestamp) -> str:
 
 
 def _iso(seconds: float) -> str:
-    return pd.Timestamp(seconds, unit="s", tz="UTC").isoformat()
+    return str(pd.Timestamp(seconds, unit="s", tz="UTC").isoformat())
 
 
 def _note(question: Question, notes: Sequence[str]) -> None:
@@ -1036,7 +1073,9 @@ def _result(data: Any, types: set[str]) -> list[Mapping[str, Any]]:
         text = f"the answer is a {kind}, not a {' or '.join(sorted(types))}"
         raise HttpFailure(text)
     result = data.get("result")
-    if not isinstance(result, list):
+    if not isinstance(result, list) or not all(
+        isinstance(item, dict) and isinstance(item.get("metric"), dict) for item in result
+    ):
         text = "the answer has no list of series"
         raise HttpFailure(text)
     return result
@@ -1045,7 +1084,8 @@ def _result(data: Any, types: set[str]) -> list[Mapping[str, Any]]:
 def _shift(times: np.ndarray, interval: int) -> float:
     """Return how many seconds before a multiple of *interval* the scrapes at *times* lie.
 
-    At least 0, less than *interval*. The median over the circle, so that jitter around a multiple does not read as half an interval.
+    At least 0, less than *interval*. The median over the circle, so that jitter around a multiple
+    does not read as half an interval.
     """
     first = times[0] % interval
     off = (times - first + interval / 2) % interval - interval / 2

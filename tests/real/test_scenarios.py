@@ -1,4 +1,4 @@
-"""Each fault does to the real lab what its scenario says. What lagkit makes of it is another test."""
+"""Each fault does to the real lab what its scenario says; what lagkit says to it is elsewhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from lab import scenarios
 from lab.stack import Stack
+
 from .conftest import require
 
 BASELINE_SECONDS = 5

@@ -1,0 +1,8 @@
+"""``python -m lagkit``: the same as the ``lagkit`` command."""
+
+from __future__ import annotations
+
+from lagkit.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,579 @@
+"""The command line: parse, call, print.
+
+stdout is for the result, stderr for progress and faults; the exit status is the contract's (0 done,
+2 usage, 3 nothing there, 4 no source readable, 5 the report failed after the verdict). No logic of
+its own, and no import that would make ``lagkit --help`` slow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import click
+
+from lagkit.errors import LagkitError, ReportFailed, UsageError
+from lagkit.version import __version__
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from lagkit.config import Settings
+    from lagkit.incident import Incident
+
+INCIDENT_SUFFIX = ".lagkit"
+INCIDENT_FILE = "incident.lagkit"
+# What lagkit writes into an output folder, and therefore may replace there.
+OWN_FILES = frozenset(
+    {
+        INCIDENT_FILE,
+        "verdict.json",
+        "report.html",
+        "report.md",
+        "report.ipynb",
+        "report.pdf",
+        ".ipynb_checkpoints",
+    }
+)
+NOTEBOOK = "notebooks/investigate.ipynb"
+NOTEBOOK_SECONDS = 120.0
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+TERMINATED = 143  # 128 + SIGTERM
+_NAME_CHARACTERS = 80
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Terminated(BaseException):
+    """SIGTERM: what exists is published, then the command ends with 143.
+
+    Not a KeyboardInterrupt, which click would turn into its own exception.
+    """
+
+
+# ── options that several commands share ─────────────────────────────────────────────────────────
+
+_SOURCE_OPTIONS = (
+    click.option("--prometheus", metavar="URL", help="Prometheus, or what speaks its API."),
+    click.option("--bootstrap", metavar="HOST:PORT,…", help="Kafka or Redpanda brokers."),
+    click.option(
+        "--kubeconfig", type=click.Path(path_type=Path), help="Kubernetes login; none by default."
+    ),
+    click.option("--context", metavar="NAME", help="Context in the kubeconfig."),
+    click.option("--namespace", metavar="NS", help="Namespace of the consumer's pods."),
+    click.option("--selector", metavar="K=V", help="Label selector of the consumer's pods."),
+    click.option(
+        "--runbook",
+        type=click.Path(path_type=Path),
+        help="Your runbook as data; the shipped one by default.",
+    ),
+)
+_WINDOW_OPTIONS = (
+    click.option(
+        "--topic",
+        "topics",
+        multiple=True,
+        metavar="T",
+        envvar="LAGKIT_TOPIC",
+        help="Only this topic; repeatable.",
+    ),
+    click.option(
+        "--since",
+        metavar="1h",
+        envvar="LAGKIT_SINCE",
+        help="Length of the window up to its end: 45m, 2h, 3d. [default: 1h]",
+    ),
+    click.option(
+        "--start", metavar="ISO", envvar="LAGKIT_START", help="Start of the window, with its zone."
+    ),
+    click.option(
+        "--end", metavar="ISO", envvar="LAGKIT_END", help="End of the window. [default: now]"
+    ),
+)
+_REPORT_OPTIONS = (
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="LAGKIT_OUT",
+        help="Folder of the report.",
+    ),
+    click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        envvar="LAGKIT_JSON",
+        help="Print the verdict alone, as verdict.json.",
+    ),
+    click.option(
+        "--no-report",
+        is_flag=True,
+        envvar="LAGKIT_NO_REPORT",
+        help="Stop after the verdict; keep it and the incident.",
+    ),
+    click.option("--pdf", is_flag=True, envvar="LAGKIT_PDF", help="Also report.pdf (extra `pdf`)."),
+    click.option(
+        "--deadline",
+        type=click.FloatRange(min=1.0),
+        default=NOTEBOOK_SECONDS,
+        show_default=True,
+        envvar="LAGKIT_DEADLINE",
+        metavar="SECONDS",
+        help="Most that the notebook may take.",
+    ),
+)
+
+
+def _with(*groups: Sequence[Callable[[Any], Any]]) -> Callable[[_Command], _Command]:
+    """Return a decorator that adds the options of *groups*, in their order."""
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="lagkit")
+@click.option("--debug", is_flag=True, help="Log on stderr, and show the traceback of a fault.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """From a Kafka consumer-lag alert to a ranked cause, with the evidence behind it.
+
+    Every option of a command can also come from LAGKIT_<OPTION> or lagkit.toml (the sources by
+    name, the rest in its table [options]). A source without an address is not asked. lagkit only
+    reads; it never runs a remedy.
+    """
+    context.default_map = dict.fromkeys(cli.commands, _options_in_file())
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if debug else logging.CRITICAL,
+        format="%(asctime)s %(name)s %(levelname)s %(message)s",
+        force=True,
+    )
+    if debug:  # the clients' own chatter would bury lagkit's
+        for name in ("urllib3", "kubernetes", "asyncio", "fontTools", "weasyprint"):
+            logging.getLogger(name).setLevel(logging.INFO)
+
+
+@cli.command()
+@click.argument("target", metavar="GROUP|FILE.lagkit")
+@_with(_WINDOW_OPTIONS, _SOURCE_OPTIONS, _REPORT_OPTIONS)
+def investigate(
+    target: str,
+    topics: tuple[str, ...],
+    since: str | None,
+    start: str | None,
+    end: str | None,
+    out: Path | None,
+    as_json: bool,
+    no_report: bool,
+    pdf: bool,
+    deadline: float,
+    **sources: Any,
+) -> int:
+    """Find why GROUP lags: the verdict first, then the report.
+
+    With FILE.lagkit: the same from a saved incident, without asking any system.
+    """
+    progress = _Progress()
+    with progress:
+        if target.endswith(INCIDENT_SUFFIX):
+            given = {"--topic": topics, "--since": since, "--start": start, "--end": end}
+            given |= {f"--{name}": value for name, value in sources.items()}
+            # LAGKIT_SINCE may be set for good; only what was typed contradicts a saved incident.
+            typed = [name for name, value in given.items() if value and _typed(name)]
+            if typed:
+                msg = f"{', '.join(typed)}: {target} is saved and has its own window and sources."
+                raise UsageError(msg, hint="Leave the option out, or name a group instead.")
+            from lagkit.incident import open_incident
+
+            incident = open_incident(target)
+        else:
+            incident = _capture(target, topics, since, start, end, sources, progress)
+        return _publish(
+            incident,
+            out or _default_folder(incident),
+            progress,
+            as_json=as_json,
+            report=not no_report,
+            pdf=pdf,
+            deadline=deadline,
+        )
+
+
+@cli.command()
+@_with(_REPORT_OPTIONS)
+def demo(
+    out: Path | None,
+    as_json: bool,
+    no_report: bool,
+    pdf: bool,
+    deadline: float,
+) -> int:
+    """Replay the bundled incident, recorded from real servers; asks no system."""
+    import lagkit
+
+    with _Progress() as progress:
+        return _publish(
+            lagkit.demo(),
+            out or Path("lagkit-demo"),
+            progress,
+            as_json=as_json,
+            report=not no_report,
+            pdf=pdf,
+            deadline=deadline,
+        )
+
+
+@cli.command()
+@click.argument("group")
+@_with(_WINDOW_OPTIONS, _SOURCE_OPTIONS)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The incident file. [default: lagkit-GROUP-TIME.lagkit]",
+)
+def capture(
+    group: str,
+    topics: tuple[str, ...],
+    since: str | None,
+    start: str | None,
+    end: str | None,
+    out: Path | None,
+    **sources: Any,
+) -> None:
+    """Save what every source shows of GROUP now, before events expire and logs are gone."""
+    if out is not None and out.suffix != INCIDENT_SUFFIX:
+        msg = f"--out {out} does not end in {INCIDENT_SUFFIX}."
+        raise UsageError(msg, hint=f"Write {out}{INCIDENT_SUFFIX}.")
+    with _Progress() as progress:
+        incident = _capture(group, topics, since, start, end, sources, progress)
+        default = _default_folder(incident)
+        path = incident.save(out or default.with_name(default.name + INCIDENT_SUFFIX))
+        for gap in incident.coverage:
+            progress(f"not seen: {gap.what}: {gap.why}")
+        if incident.redactions:
+            removed = ", ".join(f"{count} × {what}" for what, count in incident.redactions.items())
+            progress(f"removed on the way in: {removed}")
+    click.echo(path)
+
+
+@cli.command()
+@click.argument("group", required=False)
+@_with(_SOURCE_OPTIONS)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(group: str | None, as_json: bool, **sources: Any) -> int:
+    """Say per source what works and what is missing, with the line that fixes it.
+
+    Asks each configured source what an investigation of GROUP would ask; the runbook's first group
+    if none is given.
+    """
+    from lagkit import doctor as surgery
+
+    with _Progress() as progress:
+        diagnosis = surgery.examine(_settings(sources), group, on_progress=progress)
+    if as_json:
+        click.echo(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        click.echo(surgery.render(diagnosis))
+    return diagnosis.exit_status
+
+
+@cli.command("open")
+@click.argument("place", metavar="[FILE.lagkit|FOLDER]", required=False, type=click.Path())
+@click.option("--no-browser", is_flag=True, help="Print the address instead of opening it.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of JupyterLab.")
+def open_(place: str | None, no_browser: bool, port: int | None) -> None:
+    """Open an incident in JupyterLab: a saved file, a report's folder, or the bundled one."""
+    from importlib.util import find_spec
+
+    if find_spec("jupyterlab") is None:
+        msg = "JupyterLab is not installed, so there is nothing to open the notebook with."
+        raise UsageError(msg, hint="Run: pip install 'lagkit[notebook]'")
+    notebook = _workbook(Path(place) if place else None)
+    click.echo(f"Opening {notebook}", err=True)
+    command = [sys.executable, "-m", "jupyterlab", str(notebook)]
+    command += ["--no-browser"] if no_browser else []
+    command += [f"--ServerApp.port={port}"] if port else []
+    sys.stderr.flush()
+    os.execv(sys.executable, command)  # noqa: S606 - JupyterLab takes our place and our terminal
+
+
+# ── what the commands share ─────────────────────────────────────────────────────────────────────
+
+
+def _options_in_file() -> Mapping[str, Any]:
+    """Return the table [options] of lagkit.toml; its faults are told by ``load_settings``."""
+    import tomllib
+
+    from lagkit.config import configuration_file
+
+    try:
+        document = tomllib.loads(configuration_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    table = document.get("options", {})
+    known = {
+        option.opts[0].removeprefix("--"): option.name
+        for option in cli.commands["investigate"].params
+        if isinstance(option, click.Option)
+    }
+    foreign = sorted(set(table) - known.keys()) if isinstance(table, dict) else ["options"]
+    if foreign:
+        msg = f"{configuration_file()}: [options] knows no {foreign[0]!r}."
+        raise UsageError(msg, hint=f"It may hold: {', '.join(sorted(known))}.")
+    return {str(known[key]): value for key, value in table.items()}
+
+
+def _settings(options: Mapping[str, Any]) -> Settings:
+    from lagkit.config import load_settings
+
+    return load_settings(**options)
+
+
+def _capture(
+    group: str,
+    topics: Sequence[str],
+    since: str | None,
+    start: str | None,
+    end: str | None,
+    sources: Mapping[str, Any],
+    progress: _Progress,
+) -> Incident:
+    from lagkit.collect import capture as capture_incident
+
+    settings = _settings(sources)
+    if start and since and not _typed("--since"):
+        since = None  # LAGKIT_SINCE gives way to a window that was typed
+    progress(f"capturing {group}")
+    return capture_incident(
+        group, topics, since=since, start=start, end=end, settings=settings, on_progress=progress
+    )
+
+
+def _typed(option: str) -> bool:
+    """Whether *option* stands on the command line, not only in the environment."""
+    name = "topics" if option == "--topic" else option.removeprefix("--")
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def _publish(
+    incident: Incident,
+    folder: Path,
+    progress: _Progress,
+    *,
+    as_json: bool,
+    report: bool,
+    pdf: bool,
+    deadline: float,
+) -> int:
+    """Save, judge, print, report; *folder* appears whole, also when cut short."""
+    from lagkit.investigation import investigate as judge
+    from lagkit.report import first_screen, write, write_whole
+
+    _refuse_foreign(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    status = 0
+    try:
+        scratch.chmod(0o755)
+        incident.save(scratch / INCIDENT_FILE)  # before anything is analysed
+        result = judge(incident)
+        verdict = result.verdict.to_json()
+        write_whole(scratch / "verdict.json", verdict.encode())
+        click.echo(verdict if as_json else first_screen(result), nl=not as_json)
+        sys.stdout.flush()
+        if report:
+            try:
+                write(result, scratch, pdf=pdf, deadline_seconds=deadline, on_progress=progress)
+            except ReportFailed as error:
+                # The folder is about to get its real name; the text should use it.
+                _print_error(str(error).replace(str(scratch), str(folder)))
+                status = error.exit_status
+    finally:
+        # Also after Ctrl-C and after a fault: the incident may be all that is left of the evidence.
+        if (scratch / INCIDENT_FILE).exists():
+            _swap(scratch, folder)
+        else:
+            shutil.rmtree(scratch, ignore_errors=True)
+    progress.stop()
+    shown = folder / "report.html" if (folder / "report.html").exists() else folder
+    click.echo(f"{'Report' if report else 'Saved'}: {shown}", err=as_json)
+    return status
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that holds something lagkit did not write, before any work is done."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        msg = f"--out {folder} is a file."
+        raise UsageError(msg, hint="Give a folder; it is made if it is not there.")
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in OWN_FILES)
+    if foreign:
+        msg = f"--out {folder} holds other things ({', '.join(foreign[:3])}), which stay untouched."
+        raise UsageError(msg, hint="Give a new folder, or one of an earlier report.")
+
+
+def _swap(scratch: Path, folder: Path) -> None:
+    """Give *scratch* the name *folder*; an earlier report there is replaced as a whole."""
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+        folder.replace(old)
+        scratch.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        scratch.replace(folder)
+
+
+def _default_folder(incident: Incident) -> Path:
+    return Path(f"lagkit-{safe_name(incident.group)}-{incident.captured_at:%Y%m%dT%H%M%SZ}")
+
+
+def safe_name(group: str) -> str:
+    """Return *group* as a part of a file name: no separator, no leading dot, bounded."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", group).strip("._-")
+    return plain[:_NAME_CHARACTERS] or "group"
+
+
+def _workbook(place: Path | None) -> Path:
+    """Return the notebook for *place*, made beside the incident if it is not there yet."""
+    from lagkit.incident import open_incident
+    from lagkit.resources import resource_path
+    from lagkit.runner import prepare_notebook
+
+    if place is None:
+        return prepare_notebook(resource_path(NOTEBOOK), {}, Path("lagkit-demo.ipynb"))
+    file = place / INCIDENT_FILE if place.is_dir() else place
+    open_incident(file)  # a file that is none is refused here, not by a traceback in a cell
+    known = file.with_name("report.ipynb")
+    if file.name == INCIDENT_FILE and known.exists():
+        return known
+    notebook = file.with_suffix(".ipynb")
+    if notebook.exists():  # someone's notes may be in it
+        return notebook
+    return prepare_notebook(resource_path(NOTEBOOK), {"incident_path": file.name}, notebook)
+
+
+class _Progress:
+    """Says on stderr what is being done: a line that moves on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._status: Any = None
+        self._chapter = ""
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            # rich honours NO_COLOR and TERM=dumb.
+            self._status = Console(stderr=True, highlight=False).status("")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+    def __call__(self, line: str) -> None:
+        """Say one line; what came from outside cannot move the cursor."""
+        from lagkit.wording import printable
+
+        text = f"{time.monotonic() - self._started:5.1f}s  {printable(line)}"
+        # A notebook tells every cell; where lines stay, one a chapter is enough.
+        head, _, chapter = line.partition(": ")
+        told = head.startswith("notebook ") and chapter == self._chapter
+        self._chapter = chapter if head.startswith("notebook ") else ""
+        if self._status is None:
+            if not told:
+                click.echo(text, err=True)
+            return
+        from rich.text import Text
+
+        self._status.update(Text(text))
+        if not line.startswith("notebook "):  # each chapter is news only while it runs
+            self._status.console.print(Text(text, style="dim"))
+
+    def stop(self) -> None:
+        """Take the moving line away; lines after this stand as they are."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+# ── the way out ─────────────────────────────────────────────────────────────────────────────────
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with _sigterm_as_interrupt():
+            outcome = cli.main(given, prog_name="lagkit", standalone_mode=False)
+            sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except LagkitError as error:
+        if "--debug" in given:
+            traceback.print_exc()
+        _print_error(str(error))
+        return error.exit_status
+    except Terminated:
+        _print_error("Terminated; what was captured is on disk.")
+        return TERMINATED
+    except (click.Abort, KeyboardInterrupt):
+        _print_error("Interrupted; what was captured is on disk.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout went away (`| head`): not a fault, and nothing to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if "--debug" in given:
+            traceback.print_exc()
+        _print_error(
+            f"lagkit's own fault: {type(error).__name__}: {error}\n"
+            "Run it again with `lagkit --debug …` and report the traceback."
+        )
+        return LagkitError.exit_status
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _print_error(text: str) -> None:
+    from lagkit.wording import printable
+
+    for line in text.splitlines():
+        indent = line[: len(line) - len(line.lstrip(" "))]
+        click.echo(indent + printable(line), err=True)
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    def raise_terminated(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

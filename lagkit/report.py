@@ -1,0 +1,306 @@
+"""The report of an investigation: data first, then one renderer per format, then whole files.
+
+:func:`build` gathers what a report shows, :func:`write` puts it on disk: ``verdict.json`` before
+anything else, each file in one step, so that a reader sees a whole file or none. A notebook or a
+rendering that fails costs its own file only; what failed is said in the others. Nothing is computed
+here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lagkit.errors import LagkitError, ReportFailed
+from lagkit.render import text
+from lagkit.resources import resource_path
+
+if TYPE_CHECKING:
+    from lagkit.charts import Investigated
+    from lagkit.figure import Figure, Table
+    from lagkit.model import Verdict
+    from lagkit.runner import RunRecord
+
+INCIDENT_FILE = "incident.lagkit"
+VERDICT_FILE = "verdict.json"
+HTML_FILE = "report.html"
+MARKDOWN_FILE = "report.md"
+NOTEBOOK_FILE = "report.ipynb"
+PDF_FILE = "report.pdf"
+NOTEBOOK = "notebooks/investigate.ipynb"
+INCIDENT_PARAMETER = "incident_path"
+"""The notebook's parameter that takes the incident file, relative to the report."""
+DEADLINE_SECONDS = 120.0
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What was not seen, why, and what would mend it."""
+
+    source: str
+    what: str
+    why: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question that was asked of a source."""
+
+    id: str
+    source: str
+    statement: str
+    seconds: float
+    rows: int
+    outcome: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """Everything a report shows, in the order of showing."""
+
+    verdict: Verdict
+    first_screen: str
+    figures: tuple[Figure, ...]
+    cause_titles: Mapping[str, str]
+    questions: Mapping[str, str]
+    """Evidence kind → the question it answers."""
+    gaps: tuple[Gap, ...]
+    queries: tuple[Query, ...]
+    facts: Mapping[str, Mapping[str, str]]
+    redactions: Mapping[str, int]
+    promise_seconds: float
+    criticality: str
+    notices: tuple[str, ...] = ()
+    """What failed while the report was made."""
+
+    def title_of(self, cause: str) -> str:
+        """Return what *cause* is called."""
+        return self.cause_titles.get(cause, cause.replace("_", " ").capitalize())
+
+    def question_of(self, kind: str) -> str:
+        """Return the question that evidence of *kind* answers."""
+        return self.questions.get(kind, kind.replace("_", " ").capitalize())
+
+    def table(self, name: str) -> Table:
+        """Return the data table of the figure called *name*; KeyError if there is none."""
+        for figure in self.figures:
+            if figure.name == name:
+                return figure.table
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Where the files are. A file that could not be made is None, with its reason in *failures*."""
+
+    folder: Path
+    incident: Path | None = None
+    verdict: Path | None = None
+    html: Path | None = None
+    markdown: Path | None = None
+    notebook: Path | None = None
+    pdf: Path | None = None
+    run: RunRecord | None = None
+    failures: tuple[str, ...] = field(default=())
+
+
+def first_screen(result: Investigated) -> str:
+    """Return the first screen: at most 12 lines of at most 100 characters, the same everywhere."""
+    return text.first_screen(result.verdict)
+
+
+def build(result: Investigated, *, notices: tuple[str, ...] = ()) -> Report:
+    """Return everything the report of *result* shows."""
+    from lagkit import charts
+    from lagkit.causes import catalogue
+
+    known = getattr(result, "catalogue", None) or catalogue()
+    incident = result.incident
+    return Report(
+        verdict=result.verdict,
+        first_screen=first_screen(result),
+        figures=charts.figures(result),
+        cause_titles={cause.id: cause.title for cause in known.causes},
+        questions={kind.id: kind.question for kind in known.evidence},
+        gaps=tuple(Gap(gap.source, gap.what, gap.why, gap.fix) for gap in incident.coverage),
+        queries=tuple(_query(row) for row in incident.queries.to_dict("records")),
+        facts={name: dict(sorted(facts.items())) for name, facts in sorted(incident.facts.items())},
+        redactions=dict(sorted(incident.redactions.items())),
+        promise_seconds=float(result.runbook_group.promise_seconds),
+        criticality=str(result.runbook_group.criticality),
+        notices=notices,
+    )
+
+
+def _query(row: Mapping[str, Any]) -> Query:
+    import pandas as pd
+
+    detail = row["detail"]
+    return Query(
+        id=str(row["query_id"]),
+        source=str(row["source"]),
+        statement=str(row["statement"]),
+        seconds=float(row["seconds"]),
+        rows=int(row["rows"]),
+        outcome=str(row["outcome"]),
+        detail="" if pd.isna(detail) else str(detail),
+    )
+
+
+def write(
+    result: Investigated,
+    folder: str | Path,
+    *,
+    notebook: bool = True,
+    pdf: bool = False,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    on_progress: Progress | None = None,
+) -> Written:
+    """Write the report of *result* into *folder* and return where its files are.
+
+    In order: ``verdict.json``, the incident file if it is not there, ``report.html`` and
+    ``report.md``, then (*notebook*) ``report.ipynb`` within *deadline_seconds* and (*pdf*)
+    ``report.pdf``. The same result gives the same bytes.
+
+    Raises
+    ------
+    ReportFailed
+        The verdict is on disk, and so is all that could be rendered, but something was not; says
+        what. Its ``written`` attribute holds the :class:`Written`.
+    """
+    say = on_progress or (lambda _line: None)
+    place = Path(folder)
+    failures: list[str] = []
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        written = Written(
+            place,
+            verdict=write_whole(place / VERDICT_FILE, result.verdict.to_json().encode()),
+            incident=_incident_file(result, place),
+        )
+    except OSError as error:
+        msg = f"The report cannot be written to {place}: {error.strerror or error}."
+        raise ReportFailed(msg, hint="Give another folder with --out.") from error
+
+    say("writing report.html and report.md")
+    written = _render(result, written, failures)
+    if notebook:
+        written = _run(result, written, failures, deadline_seconds, on_progress)
+    if pdf:
+        say("writing report.pdf")
+        written = _pdf(result, written, failures)
+    if not failures:
+        return written
+    written = _render(result, replace(written, failures=tuple(failures)), failures)
+    error = ReportFailed(
+        f"The verdict stands in {place / VERDICT_FILE}, but " + "; ".join(failures),
+        hint="The other files are whole. Say `lagkit investigate FILE.lagkit` to try again.",
+    )
+    error.written = written  # type: ignore[attr-defined]
+    raise error
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write *content* to *path* in one step: a reader sees the old file or the new one, whole."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+    return path
+
+
+def _incident_file(result: Investigated, place: Path) -> Path:
+    path = place / INCIDENT_FILE
+    return path if path.exists() else result.incident.save(path)
+
+
+def _render(result: Investigated, written: Written, failures: list[str]) -> Written:
+    """Write HTML and Markdown; a fault in one is noted and leaves the other standing."""
+    from lagkit.render.html import render_html
+    from lagkit.render.markdown import render_markdown
+
+    place = written.folder
+    try:
+        report = build(result, notices=written.failures)
+    except Exception as error:  # noqa: BLE001 - the verdict must reach its reader regardless
+        _note(failures, "the report could not be put together", error)
+        return written
+    renderers: tuple[tuple[str, str, Callable[[Report], str]], ...] = (
+        ("html", HTML_FILE, render_html),
+        ("markdown", MARKDOWN_FILE, render_markdown),
+    )
+    for name, file, render in renderers:
+        try:
+            path = write_whole(place / file, render(report).encode())
+        except Exception as error:  # noqa: BLE001 - as above
+            _note(failures, f"{file} could not be made", error)
+        else:
+            written = replace(written, **{name: path})
+    return written
+
+
+def _note(failures: list[str], what: str, error: Exception) -> None:
+    sentence = f"{what} ({type(error).__name__}: {error})"
+    if sentence not in failures:
+        failures.append(sentence)
+
+
+def _run(
+    result: Investigated,
+    written: Written,
+    failures: list[str],
+    deadline_seconds: float,
+    on_progress: Progress | None,
+) -> Written:
+    del result
+    from lagkit.runner import run_notebook
+
+    try:
+        record = run_notebook(
+            resource_path(NOTEBOOK),
+            {INCIDENT_PARAMETER: INCIDENT_FILE},
+            written.folder / NOTEBOOK_FILE,
+            deadline_seconds=deadline_seconds,
+            on_progress=on_progress,
+        )
+    except Exception as error:  # noqa: BLE001 - as in _render
+        _note(failures, f"{NOTEBOOK_FILE} could not be made", error)
+        return written
+    if not record.finished:
+        failures.append(str(record).rstrip("."))
+    return replace(written, notebook=record.notebook, run=record)
+
+
+def _pdf(result: Investigated, written: Written, failures: list[str]) -> Written:
+    from lagkit.render.pdf import render_pdf
+
+    attachments = {
+        path.name: path.read_bytes()
+        for path in (written.incident, written.verdict)
+        if path is not None
+    }
+    try:
+        content = render_pdf(build(result, notices=tuple(failures)), attachments)
+        return replace(written, pdf=write_whole(written.folder / PDF_FILE, content))
+    except LagkitError as error:
+        failures.append(str(error).replace("\n", " "))
+    except Exception as error:  # noqa: BLE001 - as in _render
+        _note(failures, f"{PDF_FILE} could not be made", error)
+    return written

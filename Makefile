@@ -88,4 +88,9 @@ $(CORE): | $(VENV)/bin/python
 $(FULL): | $(VENV)/bin/python
 	@echo 'Installing lagkit and its tools into $(VENV) (once; one to two minutes) …'
 	@$(PIP_INSTALL) '.[notebook,pdf,dev]'
+	@$(BIN)/python -c 'import weasyprint' 2>/dev/null || { \
+	  echo 'report.pdf is drawn with Pango, which is missing here.' >&2; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libpango-1.0-0 libpangoft2-1.0-0; \
+	  else echo 'Run: sudo apt-get install libpango-1.0-0 libpangoft2-1.0-0' >&2; fi; }
 	@rm -f $(VENV)/.core-* $(VENV)/.full-*; touch $(CORE) $@

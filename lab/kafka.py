@@ -22,6 +22,9 @@ READY_SECONDS = 120.0
 FORMAT_SECONDS = 60.0
 ASK_SECONDS = 3.0
 TERM_GRACE = 10.0
+TOPIC_SECONDS = 10.0
+# Topic -> partitions: the runbook's own, and one for the independent neighbour group.
+TOPICS = {"deploy-requests": 6, "api-events": 3}
 JMX_RULES = Path(__file__).resolve().parent / "jmx.yml"
 
 # Fixed: a random id may begin with "-", which the formatter takes for an option.
@@ -220,3 +223,24 @@ def _missing(broker: Broker, count: int) -> str | None:
     except KafkaException as error:
         return f"no metadata: {error.args[0].str()}"
     return None if len(known) == count else f"it sees {len(known)} of {count} brokers"
+
+
+def create_topics(bootstrap: str, replicas: int) -> None:
+    """Make the runbook's topics.
+
+    Before the exporters start: klag-exporter reports a lag of 0, and no log end, for topics that
+    are younger than itself.
+
+    Raises:
+        LabError: the broker refused one.
+    """
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    wanted = [NewTopic(name, partitions, replicas) for name, partitions in TOPICS.items()]
+    for name, future in admin.create_topics(wanted, request_timeout=TOPIC_SECONDS).items():
+        try:
+            future.result(TOPIC_SECONDS + 1)
+        except KafkaException as error:
+            raise LabError(f"topic {name} could not be created: {error.args[0]}") from error

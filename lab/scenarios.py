@@ -20,19 +20,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import manifests
+from lab import kafka, manifests
 from lab.processes import LabError, free_ports, is_running
 
 if TYPE_CHECKING:
     from lab.stack import Stack
 
-TOPIC = "deploy-requests"
+TOPIC = "deploy-requests"  # made by the stack, see lab.kafka.TOPICS
 GROUP = "deployment-worker"
-PARTITIONS = 6
+PARTITIONS = kafka.TOPICS[TOPIC]
 RATE = 40.0  # records a second in normal production
 NEIGHBOUR_TOPIC = "api-events"
 NEIGHBOUR_GROUP = "audit-writer"
-NEIGHBOUR_PARTITIONS = 3
+NEIGHBOUR_PARTITIONS = kafka.TOPICS[NEIGHBOUR_TOPIC]
 NEIGHBOUR_RATE = 20.0
 
 BASELINE_SECONDS = 150.0
@@ -83,23 +83,6 @@ def _need(stack: Stack, part: str) -> None:
     missing = stack.missing.get(part)
     if missing is not None:
         raise LabError(f"scenarios need {part}: {missing.reason}. {missing.hint}")
-
-
-def _create_topics(bootstrap: str, replicas: int) -> None:
-    from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.admin import AdminClient, NewTopic
-
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    wanted = [
-        NewTopic(TOPIC, PARTITIONS, replicas),
-        NewTopic(NEIGHBOUR_TOPIC, NEIGHBOUR_PARTITIONS, replicas),
-    ]
-    for name, future in admin.create_topics(wanted, request_timeout=REQUEST_SECONDS).items():
-        try:
-            future.result(REQUEST_SECONDS + 1)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise LabError(f"topic {name} could not be created: {error.args[0]}") from error
 
 
 @contextlib.contextmanager
@@ -176,7 +159,6 @@ def deploy(stack: Stack, policy: str = "retry") -> None:
     """
     _need(stack, "kafka")
     _need(stack, "kubernetes")
-    _create_topics(stack.kafka.bootstrap, len(stack.kafka.nodes))
     apply(
         stack,
         manifests.namespace(manifests.NAMESPACE),

@@ -222,6 +222,7 @@ class Stack:
                 )
             kafka.start(self.ledger, artifacts["kafka"], artifacts.get("jmx"), cluster)
             self._kafka = cluster
+            kafka.create_topics(cluster.bootstrap, len(cluster.nodes))
             if "otel" in artifacts:
                 exporters.start_otel(self.ledger, artifacts["otel"], cluster.bootstrap, otel_port)
                 serves["otel"] = prometheus.Target("otel", (f"127.0.0.1:{otel_port}",))

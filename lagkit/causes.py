@@ -205,6 +205,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _OR: "-",
             NONE: ".",
         },
+        how_to_check="Compare two readings of the topic's log end offsets, a minute apart.",
     ),
     EvidenceKind(
         "consumption_at_capacity",
@@ -225,6 +226,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _QT: "-",
             NONE: "-",
         },
+        how_to_check="Compare two readings of the committed offsets, a minute apart.",
     ),
     EvidenceKind(
         "consumption_slowed",
@@ -244,6 +246,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _HT: "-",
             NONE: "--",
         },
+        how_to_check="Compare two readings of the committed offsets, a minute apart.",
         delay_seconds=60,
     ),
     EvidenceKind(
@@ -266,6 +269,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _QT: "-",
             NONE: "--",
         },
+        how_to_check="Run rpk group describe twice, a minute apart.",
         delay_seconds=60,
     ),
     EvidenceKind(
@@ -309,6 +313,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _QT: "--",
             NONE: "--",
         },
+        how_to_check="Run rpk group describe twice, a minute apart, and compare each partition.",
         delay_seconds=60,
     ),
     EvidenceKind(
@@ -317,6 +322,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Do the lagging partitions all belong to one member of several?",
         _BOTH,
         {_CD: "+", _SP: "+", _NW: "+", _PM: "+", _MS: "-", _KS: "+", _UP: "--", NONE: "-"},
+        how_to_check="rpk group describe: which member holds the partitions that are behind?",
         delay_seconds=60,
     ),
     EvidenceKind(
@@ -325,6 +331,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Is production concentrated on few partitions that still advance?",
         _PROM,
         {_KS: "++", _MS: ".", _PM: "--", _CD: "-", _NW: "-", NONE: "."},
+        how_to_check="rpk topic describe -p twice, a minute apart: which partition runs ahead?",
         delay_seconds=60,
     ),
     # -- offsets that tell their own story
@@ -334,6 +341,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Did a committed offset go back, or jump without being read?",
         _PROM,
         {_OR: "++", _CD: "-", _SP: "-", _MS: "-", NONE: "-"},
+        how_to_check="Look for a seek, a reset or auto.offset.reset in logs and shell histories.",
     ),
     EvidenceKind(
         "records_deleted_unread",
@@ -341,6 +349,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Is a committed offset below the start of the log?",
         _BOTH,
         {_RL: "++", _OR: "+", NONE: "-"},
+        how_to_check="rpk group describe: is LOG-START-OFFSET past CURRENT-OFFSET?",
     ),
     EvidenceKind(
         "last_stable_offset_pinned",
@@ -373,6 +382,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _OR: "-",
             UNKNOWN: "-",
         },
+        how_to_check="Configure Prometheus: the age of the oldest record needs offset history.",
     ),
     EvidenceKind(
         "backlog_draining",
@@ -380,6 +390,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Is the backlog shrinking, with the group reading faster than is produced?",
         _PROM,
         {NONE: "+", _CD: "-", _SP: "-", _PM: "-", _NW: "-", _RB: "-", _HT: "--"},
+        how_to_check="Run rpk group describe twice, a minute apart.",
     ),
     # -- the group
     EvidenceKind(
@@ -432,6 +443,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Has every partition its own member, so that none can be added?",
         _KAFKA,
         {_UP: "++"},
+        how_to_check="rpk group describe: compare members with partitions.",
     ),
     # -- pods
     EvidenceKind(
@@ -537,6 +549,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Do the members log that they exceeded max.poll.interval.ms?",
         _K8S,
         {_SP: "+", _RB: "+", _PM: ".", _CD: "-", _MS: ".", _NW: "-"},
+        how_to_check="Read the members' logs for max.poll.interval.ms.",
         delay_seconds=330,
     ),
     EvidenceKind(
@@ -545,6 +558,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Do the members log heartbeats or sessions that expired?",
         _K8S,
         {_RB: "+", _NW: "+", _BO: "+", _CD: ".", _SP: "-", _MS: "-"},
+        how_to_check="Read the members' logs for expired sessions.",
         delay_seconds=60,
     ),
     EvidenceKind(
@@ -638,6 +652,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _QT: "-",
             NONE: "-",
         },
+        how_to_check="rpk group list, then describe a group on other topics.",
         delay_seconds=60,
     ),
     EvidenceKind(
@@ -745,4 +760,9 @@ def catalogue() -> Catalogue:
         ratings[extension.cause.id] = extension.rating
         if extension.signal:
             signals.append(extension.signal)
+    known = {cause.id for cause in causes}
+    for cause in causes:
+        if strangers := sorted(set(cause.leads_to) - known):
+            msg = f"The cause {cause.id!r} leads to {', '.join(strangers)}, which is no cause."
+            raise UsageError(msg, hint="Mend the package that brings it.")
     return Catalogue(tuple(causes), tuple(evidence), tuple(signals), ratings)

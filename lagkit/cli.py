@@ -300,15 +300,20 @@ def doctor(group: str | None, as_json: bool, **sources: Any) -> int:
 def open_(place: str | None, no_browser: bool, port: int | None) -> None:
     """Open an incident in JupyterLab: a saved file, a report's folder, or the bundled one."""
     from importlib.util import find_spec
+    from urllib.parse import quote
 
     if find_spec("jupyterlab") is None:
         msg = "JupyterLab is not installed, so there is nothing to open the notebook with."
         raise UsageError(msg, hint="Run: pip install 'lagkit[notebook]'")
     notebook = _workbook(Path(place) if place else None)
     click.echo(f"Opening {notebook}", err=True)
-    command = [sys.executable, "-m", "jupyterlab", str(notebook)]
+    # By its address rather than as an argument: the line JupyterLab prints leads to the notebook.
+    command = [sys.executable, "-m", "jupyterlab"]
+    command += [f"--ServerApp.root_dir={notebook.parent.resolve()}"]
+    command += [f"--LabApp.default_url=/lab/tree/{quote(notebook.name)}"]
     command += ["--no-browser"] if no_browser else []
     command += [f"--ServerApp.port={port}"] if port else []
+    command += ["--allow-root"] if os.geteuid() == 0 else []  # a container; Jupyter would refuse
     sys.stderr.flush()
     os.execv(sys.executable, command)  # noqa: S606 - JupyterLab takes our place and our terminal
 

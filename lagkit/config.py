@@ -16,6 +16,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -117,6 +118,12 @@ def load_settings(**options: Any) -> Settings:
     UsageError
         A value or ``lagkit.toml`` itself cannot be used; the text names the key, not a secret.
     """
+    import os
+
+    file = configuration_file()
+    if "LAGKIT_CONFIG" in os.environ and not file.is_file():
+        msg = f"LAGKIT_CONFIG names {file}, and there is no such file."
+        raise UsageError(msg, hint="Mend the path, or unset LAGKIT_CONFIG.")
     given = {key: value for key, value in options.items() if value is not None}
     try:
         return Settings(**given)
@@ -128,6 +135,12 @@ def load_settings(**options: Any) -> Settings:
         msg = f"The configuration cannot be used:\n{faults}"
         raise UsageError(
             msg, hint=f"Look at the options, LAGKIT_* variables and {configuration_file()}."
+        ) from None
+    except SettingsError as error:
+        # it names the variable; the value, perhaps a secret, is only in its cause
+        msg = f"The configuration cannot be used: {error}"
+        raise UsageError(
+            msg, hint="Write lists and tables in LAGKIT_* variables as JSON."
         ) from None
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         msg = f"{configuration_file()} cannot be read: {error}"

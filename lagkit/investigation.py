@@ -7,7 +7,7 @@ network, no randomness, and nothing is printed or drawn.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 from lagkit import flow as flows
 from lagkit import frames, model, ranking, remedies, signals
 from lagkit.causes import NONE, UNKNOWN, Catalogue, catalogue
-from lagkit.incident import Incident
+from lagkit.incident import Gap, Incident
 from lagkit.ownership import owners
 from lagkit.runbook import Group
 from lagkit.version import __version__
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _SHORTEST_TREND_SECONDS = 60.0
 _LONGEST_TREND_SECONDS = 600.0
 _DEFAULT_STEP_SECONDS = 15.0
+_SNAPSHOTS = ("group_state", "members", "partitions", "workloads", "downstream")
+"""Frames that show one moment; the others hold times of their own."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,20 @@ class Flow:
     step_seconds: float
 
 
-def offset_history(incident: Incident) -> pd.DataFrame:
-    """Return the frame `offsets`: from Prometheus, else the broker's own snapshots."""
-    if len(incident.offsets):
-        return incident.offsets
+def clean_history(incident: Incident) -> pd.DataFrame:
+    """Return cleaned offsets: from Prometheus where its lag can be believed, else from Kafka.
+
+    An exporter that writes a lag of 0 and no log end (``false_zero``) has told nothing.
+    """
+    exported = flows.clean_offsets(incident.offsets)
+    if exported["lag_messages"].notna().any():
+        return exported
+    snapshots = flows.clean_offsets(_snapshots(incident))
+    return snapshots if len(snapshots) else exported
+
+
+def _snapshots(incident: Incident) -> pd.DataFrame:
+    """Return the broker's own snapshots, seconds apart, as frame `offsets`."""
     own = incident.partitions
     own = own.loc[own["group"] == incident.group]
     return frames.normalise(
@@ -73,7 +85,7 @@ def offset_history(incident: Incident) -> pd.DataFrame:
 
 def measure(incident: Incident, *, promise_seconds: float) -> Flow:
     """Return the flow of the incident's group over its window."""
-    cleaned = flows.clean_offsets(offset_history(incident))
+    cleaned = clean_history(incident)
     group = flows.group_flow(cleaned)
     onset = flows.onset(group) if len(group) else None
     end = incident.end
@@ -81,7 +93,11 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
     if onset is not None:
         since = (end - onset.at).total_seconds()
         trend = float(np.clip(since, _SHORTEST_TREND_SECONDS, _LONGEST_TREND_SECONDS))
-    drain = flows.drain(cleaned, end=end, window_seconds=trend) if len(cleaned) else None
+    # A drain that began minutes ago must not be averaged with the growth before it.
+    turned = onset.peak if onset is not None and onset.peak < end else None
+    drain = (
+        flows.drain(cleaned, end=end, window_seconds=trend, since=turned) if len(cleaned) else None
+    )
     step = flows.scrape_step(cleaned) if len(cleaned) else float("nan")
     now = incident.group_state
     members = now.loc[now["group"] == incident.group, "member_count"].dropna()
@@ -114,9 +130,11 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
 def _deadline(incident: Incident, cleaned: pd.DataFrame) -> flows.LossDeadline | None:
     """Return the earliest deadline over the topics, each with its own retention."""
     configs = incident.configs
-    retention = configs.loc[
-        (configs["resource"] == "topic") & (configs["key"] == "retention.ms")
-    ].set_index("name")["value"]
+    retention = (
+        configs.loc[(configs["resource"] == "topic") & (configs["key"] == "retention.ms")]
+        .drop_duplicates("name", keep="last")
+        .set_index("name")["value"]
+    )
     found = []
     for topic, rows in cleaned.groupby("topic"):
         value = pd.to_numeric(retention.get(topic), errors="coerce") if topic in retention else None
@@ -158,7 +176,7 @@ class Result:
         return charts.figure(self, name)
 
     def table(self, name: str) -> Sheet:
-        """Return the table *name* (``lagkit.tables``): findings, ranking, actions, …"""
+        """Return the table *name* of ``lagkit.tables``, e.g. findings, ranking or actions."""
         from lagkit import tables
 
         return tables.sheet(self, name)
@@ -205,9 +223,10 @@ def investigate(incident: Incident) -> Result:
     """Return the verdict on *incident*: ranked causes, findings, impact, forecast, actions."""
     group = incident.runbook.group(incident.group)
     known = catalogue()
-    flow = measure(incident, promise_seconds=group.promise_seconds)
-    owned = owners(incident.members.loc[incident.members["group"] == incident.group], incident.pods)
-    context = signals.Context(incident, flow, owned, group)
+    seen = _at_its_end(incident)
+    flow = measure(seen, promise_seconds=group.promise_seconds)
+    owned = owners(seen.members.loc[seen.members["group"] == seen.group], seen.pods)
+    context = signals.Context(seen, flow, owned, group)
     checks = signals.run(context, known)
     onset = None
     if flow.onset is not None:
@@ -251,11 +270,44 @@ def investigate(incident: Incident) -> Result:
         actions=remedies.actions(incident.runbook, ranked.causes, names),
         do_not=remedies.do_not(incident.runbook, ranked.causes, names),
         sources=_sources(incident),
-        not_checked=_not_checked(incident, checks, known),
+        not_checked=_not_checked(seen, checks, known),
         checks=checks,
         next_check=ranked.next_check,
     )
     return Result(incident, verdict, flow, owned, group, known)
+
+
+def _at_its_end(incident: Incident) -> Incident:
+    """Return *incident* without snapshots that were taken too long after its window's end.
+
+    A group that was scaled down yesterday says nothing of last week's lag. Of the pods remains
+    what their last termination says, for that has a time of its own.
+    """
+    if incident.captured_at - incident.end <= signals.SNAPSHOT_DELAY:
+        return incident
+    emptied = {name: frames.empty(name) for name in _SNAPSHOTS if name in incident.tables}
+    pods = incident.pods.loc[incident.pods["role"] == "consumer"].assign(
+        ready=pd.array([pd.NA] * int((incident.pods["role"] == "consumer").sum()), dtype="boolean"),
+        state_reason=pd.Series(None, dtype="str"),
+        unschedulable=pd.Series(None, dtype="str"),
+    )
+    why = (
+        f"read at {incident.captured_at:%Y-%m-%d %H:%M}Z, too long after the window to show its end"
+    )
+    gaps = tuple(
+        Gap(source, what, why)
+        for source, what in (
+            ("kafka", "members, partitions and state of the group"),
+            ("kubernetes", "pods and workloads as they are"),
+            ("downstream", "probes of the downstream"),
+        )
+        if incident.readable(source)
+    )
+    return replace(
+        incident,
+        tables={**incident.tables, **emptied, "pods": frames.normalise("pods", pods)},
+        coverage=(*incident.coverage, *gaps),
+    )
 
 
 def _headline(ranked: ranking.Ranking, known: Catalogue) -> model.Headline:
@@ -355,7 +407,10 @@ def _not_checked(
     incident: Incident, checks: tuple[model.Check, ...], known: Catalogue
 ) -> tuple[str, ...]:
     """Return what was not seen and why: gaps of the sources first, then unanswered questions."""
-    told = [
+    told = []
+    if (believed := _false_zero(incident)) is not None:
+        told.append(believed)
+    told += [
         f"{gap.what}: {gap.why}" + (f" Fix: {gap.fix}" if gap.fix else "")
         for gap in incident.coverage
     ]
@@ -370,6 +425,21 @@ def _not_checked(
         if check.outcome == "not_checked"
     ]
     return tuple(dict.fromkeys(told))
+
+
+def _false_zero(incident: Incident) -> str | None:
+    """Return what to say of an exporter whose zeros are none, or None."""
+    if incident.offsets.empty:
+        return None
+    zeros = flows.clean_offsets(incident.offsets)
+    zeros = zeros.loc[zeros["false_zero"]]
+    if zeros.empty:
+        return None
+    dialect = incident.facts.get("prometheus", {}).get("dialect_title", "the exporter")
+    return (
+        f"lag history: {dialect} wrote a lag of 0 without a log end {len(zeros)} times since "
+        f"{zeros['timestamp'].min():%H:%M:%S}Z; not believed"
+    )
 
 
 @functools.cache

@@ -146,13 +146,14 @@ def _named(text: str | None, pods: Sequence[_Pod]) -> list[_Pod]:
 
 
 def _address(text: str | None) -> str | None:
-    """Return an address in one spelling (IPv4 inside IPv6 as IPv4); None if it is none."""
+    """Return an address in one spelling (IPv4 inside IPv6 as IPv4); a pseudonym stays itself."""
     if text is None:
         return None
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        return None
+        # lagkit.redact put the same word in the place of the same address everywhere
+        return text
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(address)

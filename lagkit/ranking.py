@@ -47,7 +47,8 @@ LATE_FACTOR = 0.25
 """Share of its weight that evidence keeps when it began too late to be the cause."""
 
 UNGROUNDED_CAP = 0.5
-"""A cause that cites no discriminating evidence in time is never more probable than this."""
+"""A cause that cites no discriminating evidence in time is never more probable than this, nor than
+the most probable cause that does."""
 
 UNGROUNDED_KEEP = 0.5
 """Share of its probability a cause keeps when nothing at all is grounded."""
@@ -120,9 +121,11 @@ def rank(
         Resolution of the history; widens what counts as in time.
     """
     priors = catalogue.priors(ratings)
+    # A kind counts once, however often it is handed in.
+    once = {check.kind: check for check in checks}
     weighed = [
-        _weigh(catalogue.kind(check.kind), check, priors, onset, step_seconds)
-        for check in sorted(checks, key=lambda check: check.kind)
+        _weigh(catalogue.kind(kind), once[kind], priors, onset, step_seconds)
+        for kind in sorted(once)
     ]
     grounded = {cause: _grounded(cause, weighed) for cause in priors}
     helped = [_with_mechanism(item, weighed, grounded, catalogue) for item in weighed]
@@ -277,10 +280,13 @@ def _gate(probabilities: dict[str, float], grounded: Mapping[str, bool]) -> dict
     """Cap what cites no discriminating evidence in time; ``unknown`` takes what is cut off."""
     out = dict(probabilities)
     nothing = not any(grounded.values())
+    # What cites nothing must not stand above what does.
+    best = max((p for cause, p in probabilities.items() if grounded[cause]), default=1.0)
+    cap = min(UNGROUNDED_CAP, best)
     for cause, probability in probabilities.items():
         if cause == UNKNOWN or grounded[cause]:
             continue
-        keep = probability * UNGROUNDED_KEEP if nothing else min(probability, UNGROUNDED_CAP)
+        keep = probability * UNGROUNDED_KEEP if nothing else min(probability, cap)
         out[UNKNOWN] += probability - keep
         out[cause] = keep
     return out

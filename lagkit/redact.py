@@ -28,7 +28,7 @@ _KEY = (
     r"AccessKey|PrivateKey|Credentials?|SessionId))(?![a-z])[\w.-]{0,60}"
 )
 # Quoted to its closing quote (escaped ones count: JSON inside JSON) or to the end of a cut line.
-_VALUE = r"(?:(?P<quote>\\*[\"']).*?(?:(?P=quote)|\Z)|[^\s,;&\"']+)"
+_VALUE = r"(?:(?P<quote>\\*[\"']).*?(?:(?P=quote)|$)|[^\s,;&\"']+)"
 
 _KEY_REMOVED = "[private key removed]"
 
@@ -82,7 +82,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], str], ...] = (
         re.compile(
             rf"({_KEY}(?:\\*[\"'])?\s*(?:=>|[=:])\s*|(?<![\w-])--[\w-]{{0,40}}{_KEY}\s+)"
             rf"(?!\[[\w -]*removed\]){_VALUE}",
-            re.DOTALL,
+            re.MULTILINE,
         ),
         r"\1[removed]",
     ),

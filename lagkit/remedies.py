@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -74,14 +74,14 @@ def names(
                 "downstream_workload": entry.workload.name,
             }
             break
-    known |= _stuck(findings)
+    known |= _stuck(findings, incident.topics)
     retention = incident.configs.loc[
         (incident.configs["resource"] == "topic")
         & (incident.configs["name"] == topic)
         & (incident.configs["key"] == "retention.ms"),
         "value",
     ]
-    if len(retention) and str(retention.iloc[0]).isdigit():
+    if len(retention) and str(retention.iloc[0]).isdecimal():
         known["retention_doubled_ms"] = 2 * int(retention.iloc[0])
     return {
         name: str(value) if name in _COMMANDS else shlex.quote(str(value))
@@ -101,24 +101,27 @@ def _worst_topic(incident: Incident) -> tuple[str, int]:
     return topic, int((last.index.get_level_values("topic") == topic).sum())
 
 
-def _stuck(findings: Iterable[Finding]) -> dict[str, object]:
-    for finding in findings:
+def _stuck(findings: Iterable[Finding], topics: Sequence[str]) -> dict[str, object]:
+    """Return where the group is stuck; nothing if the record's topic is not certain."""
+    seen = list(findings)
+    for finding in seen:
         if finding.kind == "partition_frozen" and finding.value is not None:
-            partition = finding.id.rpartition("/")[2]
-            return {
-                "stuck_partition": partition,
-                "stuck_offset": int(finding.value),
-                "stuck_offset_next": int(finding.value) + 1,
-            }
-    for finding in findings:
-        if finding.kind == "same_record_fails":
+            topic, _, partition = finding.id.partition(":")[2].rpartition("/")
+            return _record(topic, partition, int(finding.value))
+    for finding in seen:
+        if finding.kind == "same_record_fails" and len(topics) == 1:
             partition, _, offset = finding.id.partition(":")[2].partition("@")
-            return {
-                "stuck_partition": partition,
-                "stuck_offset": int(offset),
-                "stuck_offset_next": int(offset) + 1,
-            }
+            return _record(topics[0], partition, int(offset))
     return {}
+
+
+def _record(topic: str, partition: str, offset: int) -> dict[str, object]:
+    return {
+        "stuck_topic": topic,
+        "stuck_partition": partition,
+        "stuck_offset": offset,
+        "stuck_offset_next": offset + 1,
+    }
 
 
 def fill(template: str, known: Mapping[str, str]) -> str | None:

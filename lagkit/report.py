@@ -12,7 +12,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Where the files are. A file that could not be made is None, with its reason in *failures*."""
+    """Where the files are; None for what was not asked for or could not be made."""
 
     folder: Path
     incident: Path | None = None
@@ -110,7 +110,7 @@ class Written:
     notebook: Path | None = None
     pdf: Path | None = None
     run: RunRecord | None = None
-    failures: tuple[str, ...] = field(default=())
+    failures: tuple[str, ...] = ()
 
 
 def first_screen(result: Investigated) -> str:
@@ -175,7 +175,7 @@ def write(
     ------
     ReportFailed
         The verdict is on disk, and so is all that could be rendered, but something was not; says
-        what. Its ``written`` attribute holds the :class:`Written`.
+        what.
     """
     say = on_progress or (lambda _line: None)
     place = Path(folder)
@@ -194,19 +194,18 @@ def write(
     say("writing report.html and report.md")
     written = _render(result, written, failures)
     if notebook:
-        written = _run(result, written, failures, deadline_seconds, on_progress)
+        written = _run(written, failures, deadline_seconds, on_progress)
     if pdf:
         say("writing report.pdf")
         written = _pdf(result, written, failures)
     if not failures:
         return written
-    written = _render(result, replace(written, failures=tuple(failures)), failures)
-    error = ReportFailed(
-        f"The verdict stands in {place / VERDICT_FILE}, but " + "; ".join(failures),
-        hint="The other files are whole. Say `lagkit investigate FILE.lagkit` to try again.",
+    _render(result, replace(written, failures=tuple(failures)), failures)  # now it can say so
+    raise ReportFailed(
+        f"The verdict stands in {place / VERDICT_FILE}, but " + "; ".join(failures) + ".",
+        hint=f"The other files are whole. Try again with: lagkit investigate "
+        f"{place / INCIDENT_FILE}",
     )
-    error.written = written  # type: ignore[attr-defined]
-    raise error
 
 
 def write_whole(path: Path, content: bytes) -> Path:
@@ -242,18 +241,13 @@ def _render(result: Investigated, written: Written, failures: list[str]) -> Writ
     except Exception as error:  # noqa: BLE001 - the verdict must reach its reader regardless
         _note(failures, "the report could not be put together", error)
         return written
-    renderers: tuple[tuple[str, str, Callable[[Report], str]], ...] = (
-        ("html", HTML_FILE, render_html),
-        ("markdown", MARKDOWN_FILE, render_markdown),
-    )
-    for name, file, render in renderers:
+    paths: dict[str, Path] = {}
+    for file, render in ((HTML_FILE, render_html), (MARKDOWN_FILE, render_markdown)):
         try:
-            path = write_whole(place / file, render(report).encode())
+            paths[file] = write_whole(place / file, render(report).encode())
         except Exception as error:  # noqa: BLE001 - as above
             _note(failures, f"{file} could not be made", error)
-        else:
-            written = replace(written, **{name: path})
-    return written
+    return replace(written, html=paths.get(HTML_FILE), markdown=paths.get(MARKDOWN_FILE))
 
 
 def _note(failures: list[str], what: str, error: Exception) -> None:
@@ -263,13 +257,11 @@ def _note(failures: list[str], what: str, error: Exception) -> None:
 
 
 def _run(
-    result: Investigated,
     written: Written,
     failures: list[str],
     deadline_seconds: float,
     on_progress: Progress | None,
 ) -> Written:
-    del result
     from lagkit.runner import run_notebook
 
     try:

@@ -6,11 +6,19 @@ own file with the same shape. Nothing here asks a cluster or judges a cause.
 
 from __future__ import annotations
 
+import string
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from lagkit.errors import UsageError
 from lagkit.resources import resource_path
@@ -19,6 +27,24 @@ Criticality = Literal["high", "medium", "low", "unknown"]
 Rating = Literal["high", "medium", "low"]
 Safety = Literal["read_only", "disruptive", "data_loss", "irreversible"]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=249)]
+
+
+def _template(text: str) -> str:
+    """Refuse a text whose braces are no ``{names}``: what cannot be filled in cannot be shown."""
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(text) if field is not None]
+    except ValueError as error:
+        msg = f"{error}; write a brace that is meant as one twice"
+        raise ValueError(msg) from None
+    for field in fields:
+        if not field.isidentifier():
+            msg = f"{{{field}}} is no name to fill in; write a brace that is meant as one twice"
+            raise ValueError(msg)
+    return text
+
+
+Template = Annotated[str, AfterValidator(_template)]
+"""Text with ``{names}`` of :func:`lagkit.remedies.names`."""
 
 
 class _Model(BaseModel):
@@ -84,18 +110,18 @@ class Remedy(_Model):
     """
 
     cause: Name
-    title: str
-    command: str
-    why: str
+    title: Template
+    command: Template
+    why: Template
     safety: Safety
-    preconditions: tuple[str, ...] = ()
+    preconditions: tuple[Template, ...] = ()
 
 
 class DoNot(_Model):
     """What would make it worse when this cause is at work."""
 
     cause: Name
-    text: str
+    text: Template
 
 
 class Thresholds(_Model):
@@ -134,14 +160,15 @@ class Runbook(_Model):
         for group in self.groups:
             if group.name == name:
                 return group
-        return Group(name=name)
+        # not validated: what a cluster calls its groups is not the runbook's to limit
+        return Group.model_construct(name=name)
 
     def topic(self, name: str) -> Topic:
         """Return the entry of topic *name*, or one with defaults if the runbook has none."""
         for topic in self.topics:
             if topic.name == name:
                 return topic
-        return Topic(name=name)
+        return Topic.model_construct(name=name)
 
 
 def load(path: Path | None = None) -> Runbook:

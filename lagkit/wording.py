@@ -94,7 +94,8 @@ def onset_text(at: datetime, earliest: datetime, latest: datetime) -> str:
     """Return an onset with its interval: ``02:09Z ±1m``, or both ends where it is lopsided."""
     before = (pd.Timestamp(at) - pd.Timestamp(earliest)).total_seconds()
     after = (pd.Timestamp(latest) - pd.Timestamp(at)).total_seconds()
-    lopsided = max(before, after) > 2 * max(min(before, after), 1.0)
+    wide = before + after > 2 * MINUTE
+    lopsided = wide and max(before, after) > 2 * max(min(before, after), 1.0)
     near = at
     if lopsided:
         return (
@@ -119,3 +120,16 @@ def percent(share: float | None) -> str:
 def plural(amount: int, one: str, many: str = "") -> str:
     """Return ``1 partition`` or ``3 partitions``."""
     return f"{amount:,} {one if amount == 1 else many or one + 's'}"
+
+
+def loss_rule(rule: str) -> str:
+    """Return what a rule of ``lagkit.flow.LossDeadline`` means for its reader.
+
+    By the time rule the broker may delete later (whole segments, checked every few minutes), so
+    what is shown is the earliest.
+    """
+    return {
+        "time": "by retention, at the earliest",
+        "log_start": "the log start is catching up",
+        "lost": "records were already deleted unread",
+    }.get(rule, printable(rule))

@@ -23,9 +23,33 @@
       }
     }
     if (narrow.matches) {
-      layout.font.size = 11;
+      squeeze(copy);
     }
     return copy;
+  }
+
+  // A phone has no room for long names: the table under the chart has them whole.
+  function squeeze({ data: traces, layout }) {
+    const named = layout.margin.l > 100;
+    layout.font.size = 10;
+    layout.margin = { ...layout.margin, l: named ? 92 : 44, r: 6 };
+    for (const key of Object.keys(layout)) {
+      if (/^yaxis/.test(key) && layout[key].ticktext) {
+        layout[key].ticktext = layout[key].ticktext.map((text) => {
+          const name = text.split(" \u00b7 ")[0];
+          return name.length > 16 ? `\u2026${name.slice(-15)}` : name;
+        });
+      }
+    }
+    layout.xaxis.automargin = true;
+    const marks = layout.annotations.filter((note) => note.xref === "x" && note.y === 1);
+    layout.annotations = layout.annotations.filter((note) => !marks.slice(1).includes(note));
+    for (const trace of traces) {
+      if (trace.mode === "markers+text") {
+        trace.mode = "markers";
+      }
+      trace.showscale = false;
+    }
   }
 
   function upgrade(data) {

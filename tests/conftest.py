@@ -11,9 +11,9 @@ REAL = Path(__file__).resolve().parent / "real"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything in ``tests/real`` as real, and keep it behind the rest."""
+    """Mark what needs a server or a browser as real, and keep it behind the rest."""
     for item in items:
-        if REAL in item.path.parents:
+        if REAL in item.path.parents or item.path.stem.endswith("_browser"):
             item.add_marker(pytest.mark.real)
     items.sort(key=lambda item: item.get_closest_marker("real") is not None)
 

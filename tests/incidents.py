@@ -530,13 +530,20 @@ def renamed(incident: Incident, names: Mapping[str, str]) -> Incident:
     def swap(text: str) -> str:
         return pattern.sub(lambda match: names[match.group()], text)
 
+    def deep(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: deep(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [deep(item) for item in value]
+        return swap(value) if isinstance(value, str) else value
+
     tables = {}
     for name, table in incident.tables.items():
         texts = [c.name for c in frames.FRAMES[name].columns if c.dtype == frames.TEXT]
         tables[name] = frames.normalise(name, table.assign(**{
             column: table[column].map(swap, na_action="ignore") for column in texts
         }))
-    book = runbook.Runbook.model_validate_json(swap(incident.runbook.model_dump_json()))
+    book = runbook.Runbook.model_validate(deep(incident.runbook.model_dump(mode="json")))
     return replace(incident, tables=tables, runbook=book, group=swap(incident.group),
                    topics=tuple(map(swap, incident.topics)))
 

@@ -36,7 +36,13 @@ def line(figure: Figure, name: str) -> Line:
 
 def test_there_are_the_seven_figures_of_an_investigation(figures):
     assert list(figures) == [
-        "timeline", "flow", "partitions", "cumulative", "assignment", "evidence", "deadline",
+        "timeline",
+        "flow",
+        "partitions",
+        "cumulative",
+        "assignment",
+        "evidence",
+        "deadline",
     ]
 
 
@@ -67,8 +73,9 @@ def test_a_figure_without_data_says_unknown_not_zero():
 
 
 def test_all_time_axes_show_the_same_window(figures):
-    ranges = {figures[name].x_range for name in charts.FIGURES if name not in
-              ("evidence", "deadline")}
+    ranges = {
+        figures[name].x_range for name in charts.FIGURES if name not in ("evidence", "deadline")
+    }
     assert ranges == {(factories.START.timestamp() * 1000, factories.END.timestamp() * 1000)}
 
 

@@ -27,7 +27,7 @@ SECRETS = {
     "URL userinfo": ("cannot reach https://ops:hunter2@prom.example:9090/x", "hunter2"),
     "URL userinfo with @": ("cannot reach http://ops:hun@ter2@prom.example/x", "ter2"),
     "password=": ("connecting with password=hunter2 to db", "hunter2"),
-    "short password": ("password=abc", "abc"),
+    "short password": ("password=q7z", "q7z"),
     "password in JSON": ('{"user": "ops", "password": "hunter2", "n": 1}', "hunter2"),
     "password in JSON in JSON": (r'"body": "{\"password\":\"hun ter2\",\"n\":1}"', "hun ter2"),
     "quoted password that was cut off": ('password: "hunter two and th', "two and th"),

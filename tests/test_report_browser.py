@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,11 @@ def light(tmp_path_factory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def shots(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("shots")
+    """Where screenshots go; ``LAGKIT_SCREENSHOTS=DIR`` keeps them for a person to look at."""
+    kept = os.environ.get("LAGKIT_SCREENSHOTS")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("shots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def opened(driver: Any, folder: Path, text: str) -> Opened:
@@ -76,20 +81,24 @@ def test_no_request_leaves_the_file(page):
 
 
 def test_every_chart_is_drawn_in_place_of_its_picture(page):
-    assert page.driver.execute_script(
-        "return document.documentElement.dataset.chartError || null") is None
+    assert (
+        page.driver.execute_script("return document.documentElement.dataset.chartError || null")
+        is None
+    )
     assert count(page.driver, "figure.upgraded .plot .main-svg") >= FIGURES
     assert count(page.driver, "path.js-line") >= 6
     assert count(page.driver, ".hm image, .heatmaplayer image") >= 2
     visible = page.driver.execute_script(
         "return [...document.querySelectorAll('.picture > svg')]"
-        ".filter(s => getComputedStyle(s).display !== 'none').length")
+        ".filter(s => getComputedStyle(s).display !== 'none').length"
+    )
     assert visible == 0
 
 
 def test_the_page_is_not_wider_than_the_screen(page):
     wide, inner = page.driver.execute_script(
-        "return [document.documentElement.scrollWidth, innerWidth]")
+        "return [document.documentElement.scrollWidth, innerWidth]"
+    )
     assert wide <= inner
 
 
@@ -106,14 +115,15 @@ def test_on_paper_the_static_pictures_stand_again(page):
         shown, plots = page.driver.execute_script(
             "const on = s => [...document.querySelectorAll(s)]"
             ".filter(e => getComputedStyle(e).display !== 'none').length;"
-            "return [on('.picture > svg'), on('.picture > .plot')]")
+            "return [on('.picture > svg'), on('.picture > .plot')]"
+        )
     finally:
         page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert (shown, plots) == (FIGURES, 0)
 
 
 def test_a_screenshot_can_be_looked_at(page, shots):
-    shot = browser.save_screenshot(page.driver, shots / "desktop-light.png").read_bytes()
+    shot = browser.save_screenshot(page.driver, shots / "report-1200-light.png").read_bytes()
     assert shot.startswith(PNG)
 
 
@@ -152,9 +162,10 @@ def test_dark_and_narrow_screens_are_served(tmp_path, shots, dark, width):
         page = opened(driver, tmp_path, render_html(report.build(factories.result())))
         assert page.console == []
         wide, inner = driver.execute_script(
-            "return [document.documentElement.scrollWidth, innerWidth]")
+            "return [document.documentElement.scrollWidth, innerWidth]"
+        )
         assert wide <= inner
         paper = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert paper == ("rgb(20, 23, 26)" if dark else "rgb(255, 255, 255)")
-        name = f"{width}-{'dark' if dark else 'light'}.png"
+        name = f"report-{width}-{'dark' if dark else 'light'}.png"
         assert browser.save_screenshot(driver, shots / name).read_bytes().startswith(PNG)

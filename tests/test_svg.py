@@ -20,8 +20,16 @@ def pictures() -> dict[str, str]:
 
 
 def drawn(*traces, **panel) -> str:
-    figure = Figure("one", "One", "Which?", "Line chart of 3 points", "", (
-        Panel("Panel", "messages", traces, **panel),), Table("", (), ()), (0.0, 60_000.0))
+    figure = Figure(
+        "one",
+        "One",
+        "Which?",
+        "Line chart of 3 points",
+        "",
+        (Panel("Panel", "messages", traces, **panel),),
+        Table("", (), ()),
+        (0.0, 60_000.0),
+    )
     return render_svg(figure)
 
 

@@ -29,6 +29,8 @@ CAUGHT_UP_SECONDS = 60.0
 """Production of this long may be unread in a partition that has caught up."""
 RESAMPLES = 400
 """Bootstrap resamples: the 95 % bounds are then the 10th from each end."""
+GROWING_SECONDS = 10.0
+"""Production of this long may be unread between a commit and a scrape, growing or not."""
 SLOWEST = 1e-6
 """Messages per second below which a drain is rounding: one message in eleven days."""
 FEWEST_STEPS = 4
@@ -100,6 +102,8 @@ def drain(
         produce[members] = np.nan_to_num((part.end[-1] - part.end[0]) / span)
         net[members], net_low[members], net_high[members] = _trend(part.lag, clock, random)
     settled = lag <= np.maximum(1.0, produce * CAUGHT_UP_SECONDS)
+    # a burst makes a minute of production a large backlog: one that surely grows has not caught up
+    settled &= ~((net_high < -SLOWEST) & (lag > produce * GROWING_SECONDS))
     with np.errstate(divide="ignore", invalid="ignore"):
         mid, low, high = (
             np.where(settled, 0.0, np.where(speed > SLOWEST, lag / speed, np.inf))
@@ -337,7 +341,7 @@ def delay_area(
         known |= bool(part.lag_known.any())
         area += float(np.trapezoid(lag, clock, axis=0).sum())
         total += lag.sum(axis=1)
-        both: Array = ~np.isnan(part.end).all(axis=0)
+        both = np.asarray(~np.isnan(part.end).all(axis=0))
         if both.any():
             joint = True
             delayed += _delayed(part, both, clock, promise_seconds)

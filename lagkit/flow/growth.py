@@ -197,7 +197,7 @@ def _refreshed(lag: Array, produced: Array) -> Array:
     moved = (np.diff(lag, prepend=np.nan) != 0) | (np.diff(signal, prepend=np.nan) != 0)
     last = np.maximum.accumulate(np.where(moved, rows, 0))
     # a quiet stretch still gets a row per refresh
-    return rows[moved | ((rows - last) % steps == 0)]
+    return np.asarray(rows[moved | ((rows - last) % steps == 0)])
 
 
 def _first_piece(clock: Array, lag: Array, pieces: Array, peak: int, small: float) -> int:

@@ -165,7 +165,7 @@ def clean_offsets(offsets: pd.DataFrame) -> pd.DataFrame:
     ``rewound``
         Committed offset fell within an epoch.
     ``false_zero``
-        Reported lag 0 without a log end, although the last known one is ahead (Q26): unknown.
+        Reported lag 0 without a log end to check it against (Q26, Q24, Q30): unknown.
 
     Source: lag.md 1.3 and 10. ValueError if two rows share their keys.
     """
@@ -199,8 +199,7 @@ def clean_offsets(offsets: pd.DataFrame) -> pd.DataFrame:
         segment = segments(series, epoch)
 
         rewound = committed < _previous_known(committed, segment)
-        stale_end = np.where(np.isnan(end), _previous_known(end, segment), end)
-        false_zero = np.isnan(end) & (reported == 0) & (stale_end > committed)
+        false_zero = np.isnan(end) & (reported == 0)
 
         raw = np.where(np.isnan(end) | np.isnan(committed), reported, end - committed)
         raw = np.where(false_zero, np.nan, raw)

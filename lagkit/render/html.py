@@ -44,23 +44,27 @@ def render_html(report: Report, *, interactive: bool = True) -> str:
 
     library = _shipped(LIBRARY) if interactive else ""
     start = _shipped(START_SCRIPT) if interactive else ""
-    return _environment().get_template(TEMPLATE).render(
-        report=report,
-        verdict=report.verdict,
-        screen=screen_rows(report.first_screen),
-        lead=report.verdict.verdict.summary.removeprefix(
-            f"{report.title_of(report.verdict.verdict.cause)}: "
-        ),
-        policy=_policy(library, start) if interactive else _policy(),
-        style=Markup(_shipped(STYLE)),  # noqa: S704 - shipped with lagkit, not from outside
-        library=Markup(library),  # noqa: S704
-        start=Markup(start),  # noqa: S704
-        pictures=[_picture(figure, interactive=interactive) for figure in report.figures],
-        findings=[_finding_row(report, finding) for finding in report.verdict.findings],
-        matrix=_matrix(report),
-        states=STATES,
-        safety=SAFETY,
-        status=STATUS,
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            report=report,
+            verdict=report.verdict,
+            screen=screen_rows(report.first_screen),
+            lead=report.verdict.verdict.summary.removeprefix(
+                f"{report.title_of(report.verdict.verdict.cause)}: "
+            ),
+            policy=_policy(library, start) if interactive else _policy(),
+            style=Markup(_shipped(STYLE)),  # noqa: S704 - shipped with lagkit, not from outside
+            library=Markup(library),  # noqa: S704
+            start=Markup(start),  # noqa: S704
+            pictures=[_picture(figure, interactive=interactive) for figure in report.figures],
+            findings=[_finding_row(report, finding) for finding in report.verdict.findings],
+            matrix=_matrix(report),
+            states=STATES,
+            safety=SAFETY,
+            status=STATUS,
+        )
     )
 
 
@@ -145,9 +149,9 @@ def _matrix(report: Report) -> dict[str, Any]:
         (
             check,
             [
-                "" if check.outcome == "not_checked" else sign_of(
-                    weights.get((check.kind, cause), 0.0)
-                )
+                ""
+                if check.outcome == "not_checked"
+                else sign_of(weights.get((check.kind, cause), 0.0))
                 for cause in causes
             ],
         )

@@ -104,12 +104,28 @@ def plotly_spec(figure: Figure) -> dict[str, Any]:
             layout["annotations"] += marks
         for level in panel.levels:
             layout["shapes"].append(
-                {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": axis, "y0": level.y,
-                 "y1": level.y, "line": {"color": level.colour, "dash": _DASHES[level.dash]}}
+                {
+                    "type": "line",
+                    "xref": "paper",
+                    "x0": 0,
+                    "x1": 1,
+                    "yref": axis,
+                    "y0": level.y,
+                    "y1": level.y,
+                    "line": {"color": level.colour, "dash": _DASHES[level.dash]},
+                }
             )
             layout["annotations"].append(
-                {"xref": "paper", "x": 0.01, "yref": axis, "y": level.y, "text": _safe(level.label),
-                 "showarrow": False, "yanchor": "bottom", "xanchor": "left"}
+                {
+                    "xref": "paper",
+                    "x": 0.01,
+                    "yref": axis,
+                    "y": level.y,
+                    "text": _safe(level.label),
+                    "showarrow": False,
+                    "yanchor": "bottom",
+                    "xanchor": "left",
+                }
             )
         top += heights[index]
     layout["xaxis"] = _x_axis(figure)
@@ -117,15 +133,32 @@ def plotly_spec(figure: Figure) -> dict[str, Any]:
     covering = any(isinstance(t, Cells) for panel in figure.panels for t in panel.traces)
     for mark in figure.marks:
         layout["shapes"].append(
-            {"type": "rect", "xref": "x", "x0": mark.start, "x1": mark.end, "yref": "paper",
-             "y0": 0, "y1": 1, "fillcolor": mark.colour, "opacity": 0.22,
-             "layer": "above" if covering else "below",
-             "line": {"color": mark.colour, "dash": "dot", "width": 1.5}}
+            {
+                "type": "rect",
+                "xref": "x",
+                "x0": mark.start,
+                "x1": mark.end,
+                "yref": "paper",
+                "y0": 0,
+                "y1": 1,
+                "fillcolor": mark.colour,
+                "opacity": 0.22,
+                "layer": "above" if covering else "below",
+                "line": {"color": mark.colour, "dash": "dot", "width": 1.5},
+            }
         )
         if mark.label:
             layout["annotations"].append(
-                {"xref": "x", "x": mark.start, "yref": "paper", "y": 1, "yanchor": "bottom",
-                 "xanchor": "left", "text": _safe(mark.label), "showarrow": False}
+                {
+                    "xref": "x",
+                    "x": mark.start,
+                    "yref": "paper",
+                    "y": 1,
+                    "yanchor": "bottom",
+                    "xanchor": "left",
+                    "text": _safe(mark.label),
+                    "showarrow": False,
+                }
             )
     return {"data": traces, "layout": layout}
 
@@ -135,8 +168,16 @@ def _safe(text: str) -> str:
 
 
 def _note(text: str, x: float, y: float, anchor: str = "left") -> dict[str, Any]:
-    return {"xref": "paper", "yref": "paper", "x": x, "y": y, "text": text, "showarrow": False,
-            "xanchor": anchor, "yanchor": "bottom" if anchor == "left" else "middle"}
+    return {
+        "xref": "paper",
+        "yref": "paper",
+        "x": x,
+        "y": y,
+        "text": text,
+        "showarrow": False,
+        "xanchor": anchor,
+        "yanchor": "bottom" if anchor == "left" else "middle",
+    }
 
 
 def _y_axis(panel: Panel, domain: tuple[float, float]) -> dict[str, Any]:
@@ -157,11 +198,22 @@ def _x_axis(figure: Figure) -> dict[str, Any]:
     anchor = "y" if last == 1 else f"y{last}"
     if figure.x_range is None:
         names = figure.panels[-1].columns
-        return {"tickmode": "array", "tickvals": list(range(len(names))), "anchor": anchor,
-                "ticktext": [_safe(name) for name in names], "range": [-0.5, len(names) - 0.5],
-                "showgrid": False, "zeroline": False}
-    return {"type": "date", "range": list(figure.x_range), "anchor": anchor,
-            "tickformat": "%H:%M\n%b %d UTC", "hoverformat": "%Y-%m-%d %H:%M:%S UTC"}
+        return {
+            "tickmode": "array",
+            "tickvals": list(range(len(names))),
+            "anchor": anchor,
+            "ticktext": [_safe(name) for name in names],
+            "range": [-0.5, len(names) - 0.5],
+            "showgrid": False,
+            "zeroline": False,
+        }
+    return {
+        "type": "date",
+        "range": list(figure.x_range),
+        "anchor": anchor,
+        "tickformat": "%H:%M\n%b %d UTC",
+        "hoverformat": "%Y-%m-%d %H:%M:%S UTC",
+    }
 
 
 def _trace(
@@ -185,10 +237,19 @@ def _trace(
 
 def _line(line: Line, axis: str) -> dict[str, Any]:
     return {
-        "type": "scatter", "mode": "lines+markers" if line.marker else "lines",
-        "name": _safe(line.name), "x": line.x, "y": line.y, "yaxis": axis, "connectgaps": False,
-        "line": {"color": line.colour, "dash": _DASHES[line.dash],
-                 "shape": "hv" if line.step else "linear", "width": 2},
+        "type": "scatter",
+        "mode": "lines+markers" if line.marker else "lines",
+        "name": _safe(line.name),
+        "x": line.x,
+        "y": line.y,
+        "yaxis": axis,
+        "connectgaps": False,
+        "line": {
+            "color": line.colour,
+            "dash": _DASHES[line.dash],
+            "shape": "hv" if line.step else "linear",
+            "width": 2,
+        },
         "marker": {"symbol": line.marker or "circle", "color": line.colour},
     }
 
@@ -210,8 +271,15 @@ def _polygon(
     name: str, x: Numbers, y: Numbers, colour: str, hatch: str, axis: str
 ) -> dict[str, Any]:
     return {
-        "type": "scatter", "mode": "lines", "fill": "toself", "name": _safe(name), "x": x, "y": y,
-        "yaxis": axis, "line": {"width": 1, "color": colour}, "hoverinfo": "name",
+        "type": "scatter",
+        "mode": "lines",
+        "fill": "toself",
+        "name": _safe(name),
+        "x": x,
+        "y": y,
+        "yaxis": axis,
+        "line": {"width": 1, "color": colour},
+        "hoverinfo": "name",
         "fillcolor": colour if hatch else _translucent(colour),
         "fillpattern": {"shape": hatch, "fgcolor": colour, "bgcolor": _translucent(colour)},
     }
@@ -227,18 +295,27 @@ def _bars(spans: Spans, axis: str) -> list[dict[str, Any]]:
     y: list[float] = []
     for span in spans.spans:
         x += [span.start, span.end, span.end, span.start, span.start, math.nan]
-        y += [span.row - 0.35, span.row - 0.35, span.row + 0.35, span.row + 0.35,
-              span.row - 0.35, math.nan]
-    bars = _polygon(
-        spans.name, np.array(x), np.array(y), spans.colour, spans.hatch, axis
-    )
+        y += [
+            span.row - 0.35,
+            span.row - 0.35,
+            span.row + 0.35,
+            span.row + 0.35,
+            span.row - 0.35,
+            math.nan,
+        ]
+    bars = _polygon(spans.name, np.array(x), np.array(y), spans.colour, spans.hatch, axis)
     labelled = [span for span in spans.spans if span.label]
     if not labelled:
         return [bars]
     # a filled shape has no text of its own
     words = {
-        "type": "scatter", "mode": "text", "yaxis": axis, "showlegend": False,
-        "name": _safe(spans.name), "hoverinfo": "text", "textposition": "middle right",
+        "type": "scatter",
+        "mode": "text",
+        "yaxis": axis,
+        "showlegend": False,
+        "name": _safe(spans.name),
+        "hoverinfo": "text",
+        "textposition": "middle right",
         "textfont": {"color": INK},
         "x": np.array([span.start for span in labelled]),
         "y": np.array([float(span.row) for span in labelled]),
@@ -247,18 +324,21 @@ def _bars(spans: Spans, axis: str) -> list[dict[str, Any]]:
     return [bars, words]
 
 
-def _points(
-    points: Points, axis: str, x_range: tuple[float, float] | None
-) -> dict[str, Any]:
+def _points(points: Points, axis: str, x_range: tuple[float, float] | None) -> dict[str, Any]:
     start, end = x_range or (0.0, 1.0)
     # a label at the right would leave the plot: half way is where the longest still fits
     late = (points.x - start) / (end - start) > 0.5
     return {
-        "type": "scatter", "mode": "markers+text" if points.show_labels else "markers",
-        "name": _safe(points.name), "x": points.x, "y": points.y, "yaxis": axis,
+        "type": "scatter",
+        "mode": "markers+text" if points.show_labels else "markers",
+        "name": _safe(points.name),
+        "x": points.x,
+        "y": points.y,
+        "yaxis": axis,
         "text": [_safe(shorten(label, 60)) for label in points.labels],
         "textposition": ["middle left" if left else "middle right" for left in late],
-        "showlegend": bool(points.name), "hoverinfo": "x+text",
+        "showlegend": bool(points.name),
+        "hoverinfo": "x+text",
         "marker": {"symbol": points.symbol, "color": points.colour, "size": 9},
     }
 
@@ -269,33 +349,66 @@ def _cells(cells: Cells, panel: Panel, axis: str) -> dict[str, Any]:
     low, high = math.log10(cells.low), math.log10(cells.high)
     ticks = np.linspace(low, high, MOST_COLOUR_TICKS)
     return {
-        "type": "heatmap", "name": _safe(cells.name), "yaxis": axis,
+        "type": "heatmap",
+        "name": _safe(cells.name),
+        "yaxis": axis,
         "x": (cells.edges[:-1] + cells.edges[1:]) / 2,
-        "y": np.arange(len(panel.rows), dtype="float64"), "z": logs.astype("float32"),
-        "zmin": low, "zmax": high, "hoverongaps": False,
+        "y": np.arange(len(panel.rows), dtype="float64"),
+        "z": logs.astype("float32"),
+        "zmin": low,
+        "zmax": high,
+        "hoverongaps": False,
         "customdata": cells.values.astype("float32"),
         "hovertemplate": f"%{{customdata:.1f}} {cells.unit}<extra></extra>",
         "colorscale": [[index / (len(VIRIDIS) - 1), stop] for index, stop in enumerate(VIRIDIS)],
-        "colorbar": {"tickvals": ticks.tolist(), "thickness": 12,
-                     "ticktext": [duration(10.0**tick) for tick in ticks]},
+        "colorbar": {
+            "tickvals": ticks.tolist(),
+            "thickness": 12,
+            "ticktext": [duration(10.0**tick) for tick in ticks],
+        },
     }
 
 
 def _symbols(symbols: Symbols, axis: str) -> dict[str, Any]:
     open_cells = [[sign or "no data" for sign in row] for row in symbols.signs]
     return {
-        "type": "heatmap", "name": _safe(symbols.name), "yaxis": axis, "z": symbols.tints,
-        "zmin": -1, "zmax": 1, "text": open_cells, "texttemplate": "%{text}", "hoverinfo": "text",
-        "colorscale": [[0, _translucent(VERMILLION, 0.6)], [0.5, _translucent(GREY, 0.06)],
-                       [1, _translucent(BLUE, 0.6)]],
-        "textfont": {"color": INK}, "showscale": False, "xgap": 2, "ygap": 2,
+        "type": "heatmap",
+        "name": _safe(symbols.name),
+        "yaxis": axis,
+        "z": symbols.tints,
+        "zmin": -1,
+        "zmax": 1,
+        "text": open_cells,
+        "texttemplate": "%{text}",
+        "hoverinfo": "text",
+        "colorscale": [
+            [0, _translucent(VERMILLION, 0.6)],
+            [0.5, _translucent(GREY, 0.06)],
+            [1, _translucent(BLUE, 0.6)],
+        ],
+        "textfont": {"color": INK},
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
     }
 
 
 def _arrow(arrow: Arrow, axis: str) -> dict[str, Any]:
     return {
-        "x": arrow.end, "y": arrow.y, "xref": "x", "yref": axis, "ax": arrow.start, "ay": arrow.y,
-        "axref": "x", "ayref": axis, "showarrow": True, "arrowhead": 2, "arrowside": "end+start",
-        "arrowwidth": 1.5, "arrowcolor": GREY, "text": _safe(arrow.label), "yanchor": "bottom",
+        "x": arrow.end,
+        "y": arrow.y,
+        "xref": "x",
+        "yref": axis,
+        "ax": arrow.start,
+        "ay": arrow.y,
+        "axref": "x",
+        "ayref": axis,
+        "showarrow": True,
+        "arrowhead": 2,
+        "arrowside": "end+start",
+        "arrowwidth": 1.5,
+        "arrowcolor": GREY,
+        "text": _safe(arrow.label),
+        "yanchor": "bottom",
         "xanchor": "right",
     }

@@ -51,8 +51,15 @@ def render_markdown(report: Report) -> str:
         "## Sources",
         table(
             ("source", "answer", "detail", "took"),
-            [(name, source.status.replace("_", " "), escape(source.detail),
-              duration(source.seconds)) for name, source in sorted(verdict.sources.items())],
+            [
+                (
+                    name,
+                    source.status.replace("_", " "),
+                    escape(source.detail),
+                    duration(source.seconds),
+                )
+                for name, source in sorted(verdict.sources.items())
+            ],
         ),
         "## Provenance",
         *_provenance(report),
@@ -135,8 +142,7 @@ def _actions(report: Report) -> list[str]:
 def _charts(report: Report) -> list[str]:
     parts: list[str] = []
     for figure in report.figures:
-        parts += [f"### {escape(figure.title)}", f"*{escape(figure.question)}*",
-                  escape(figure.alt)]
+        parts += [f"### {escape(figure.title)}", f"*{escape(figure.question)}*", escape(figure.alt)]
         # the matrix would be the longest table here, and the causes say the same in sentences
         if figure.name != "evidence" and figure.table.rows:
             parts.append(_figure_table(figure.table))
@@ -153,8 +159,10 @@ def _figure_table(content: Table) -> str:
 def _findings(report: Report) -> str:
     verdict = report.verdict
     if not verdict.findings:
-        return ("Nothing was seen that speaks for any cause. That is not the same as nothing being "
-                "wrong: see the blind spots.")
+        return (
+            "Nothing was seen that speaks for any cause. That is not the same as nothing being "
+            "wrong: see the blind spots."
+        )
     rows = []
     for finding in verdict.findings:
         query = query_of(report, finding.query)
@@ -164,15 +172,18 @@ def _findings(report: Report) -> str:
             if sign_of(weight) != "0"
         )
         quote = f"<br>{code(printable(finding.quote, limit=300))}" if finding.quote else ""
-        rows.append((
-            clock(finding.onset, near=verdict.incident.end, seconds=True)
-            if finding.onset else "not timed",
-            escape(finding.statement) + quote,
-            escape(measured(finding.value, finding.unit)) or "–",
-            escape(measured(finding.baseline, finding.unit)) or "–",
-            weights or "nothing",
-            code(query.id if query else finding.query) if finding.query else finding.source,
-        ))
+        rows.append(
+            (
+                clock(finding.onset, near=verdict.incident.end, seconds=True)
+                if finding.onset
+                else "not timed",
+                escape(finding.statement) + quote,
+                escape(measured(finding.value, finding.unit)) or "–",
+                escape(measured(finding.baseline, finding.unit)) or "–",
+                weights or "nothing",
+                code(query.id if query else finding.query) if finding.query else finding.source,
+            )
+        )
     return table(("began", "finding", "value", "before", "for and against", "query"), rows)
 
 
@@ -184,9 +195,17 @@ def _causes(report: Report) -> list[str]:
         "Shares of belief by which the causes are ranked, not measured frequencies.",
         table(
             ("rank", "cause", "before", "after", "check ended", "role"),
-            [(str(entry.rank), f"{escape(report.title_of(entry.cause))} ({code(entry.cause)})",
-              percent(entry.prior), percent(entry.probability), STATUS[entry.status],
-              "–" if entry.role == "none" else entry.role) for entry in verdict.ranking],
+            [
+                (
+                    str(entry.rank),
+                    f"{escape(report.title_of(entry.cause))} ({code(entry.cause)})",
+                    percent(entry.prior),
+                    percent(entry.probability),
+                    STATUS[entry.status],
+                    "–" if entry.role == "none" else entry.role,
+                )
+                for entry in verdict.ranking
+            ],
         ),
     ]
     for entry in verdict.ranking:
@@ -214,11 +233,15 @@ def _blind(report: Report) -> list[str]:
     if verdict.next_check:
         parts.append(f"The check that would teach most: **{escape(verdict.next_check)}**")
     if report.gaps:
-        parts.append(table(
-            ("not seen", "source", "why", "what mends it"),
-            [(escape(gap.what), escape(gap.source), escape(gap.why), escape(gap.fix) or "–")
-             for gap in report.gaps],
-        ))
+        parts.append(
+            table(
+                ("not seen", "source", "why", "what mends it"),
+                [
+                    (escape(gap.what), escape(gap.source), escape(gap.why), escape(gap.fix) or "–")
+                    for gap in report.gaps
+                ],
+            )
+        )
     if verdict.not_checked:
         parts.append("Not checked:\n" + bullets(escape(text) for text in verdict.not_checked))
     return parts
@@ -233,22 +256,38 @@ def _provenance(report: Report) -> list[str]:
         for name, facts in report.facts.items()
         if facts
     )
-    lines = bullets((
-        f"incident {code(reference.id)} on cluster {escape(reference.cluster) or 'unknown'}",
-        f"window {clock(reference.start, seconds=True)} to {clock(reference.end, seconds=True)}, "
-        f"captured {clock(verdict.generated_at, seconds=True)}",
-        f"promise: no unread message older than {duration(report.promise_seconds)}; criticality "
-        f"{escape(report.criticality)}",
-        f"delay {count(verdict.impact.delay_message_seconds)} message-seconds; greatest backlog "
-        f"{count(verdict.impact.peak_lag_messages)} messages; greatest age "
-        f"{duration(verdict.impact.peak_age_seconds)}",
-        f"lagkit {escape(verdict.lagkit_version)}, schema {code(verdict.schema)}",
-        f"redacted: {redacted or 'nothing had to be'}",
-    ))
+    lines = bullets(
+        (
+            f"incident {code(reference.id)} on cluster {escape(reference.cluster) or 'unknown'}",
+            (
+                f"window {clock(reference.start, seconds=True)} to "
+                f"{clock(reference.end, seconds=True)}, "
+                f"captured {clock(verdict.generated_at, seconds=True)}"
+            ),
+            (
+                f"promise: no unread message older than {duration(report.promise_seconds)}; "
+                f"criticality {escape(report.criticality)}"
+            ),
+            (
+                f"delay {count(verdict.impact.delay_message_seconds)} message-seconds; "
+                f"greatest backlog {count(verdict.impact.peak_lag_messages)} messages; "
+                f"greatest age {duration(verdict.impact.peak_age_seconds)}"
+            ),
+            f"lagkit {escape(verdict.lagkit_version)}, schema {code(verdict.schema)}",
+            f"redacted: {redacted or 'nothing had to be'}",
+        )
+    )
     queries = table(
         ("id", "question", "outcome", "rows", "took"),
-        [(code(query.id), code(query.statement) + (f"<br>{escape(query.detail)}"
-                                                   if query.detail else ""),
-          query.outcome, count(query.rows), duration(query.seconds)) for query in report.queries],
+        [
+            (
+                code(query.id),
+                code(query.statement) + (f"<br>{escape(query.detail)}" if query.detail else ""),
+                query.outcome,
+                count(query.rows),
+                duration(query.seconds),
+            )
+            for query in report.queries
+        ],
     )
     return [lines, facts, queries if report.queries else "No question is recorded."]

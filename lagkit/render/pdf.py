@@ -33,8 +33,11 @@ def render_pdf(report: Report, attachments: Mapping[str, bytes]) -> bytes:
         import weasyprint
     except (ImportError, OSError) as error:
         msg = f"report.pdf needs WeasyPrint and the Pango library ({error})."
-        raise UsageError(msg, hint='Install them: pip install "lagkit[pdf]"; apt install '
-                         "libpango-1.0-0 libpangoft2-1.0-0") from None
+        raise UsageError(
+            msg,
+            hint='Install them: pip install "lagkit[pdf]"; apt install '
+            "libpango-1.0-0 libpangoft2-1.0-0",
+        ) from None
     logging.getLogger("weasyprint").setLevel(logging.CRITICAL)  # one line per unknown CSS property
     logging.getLogger("fontTools").setLevel(logging.CRITICAL)
     moment = report.verdict.generated_at
@@ -47,8 +50,12 @@ def render_pdf(report: Report, attachments: Mapping[str, bytes]) -> bytes:
         pdf_identifier=report.verdict.incident.id.encode(),
         attachments=[
             weasyprint.Attachment(
-                file_obj=io.BytesIO(body), name=name, description=f"{name} of this report",
-                created=moment, modified=moment, relationship=RELATIONSHIP,
+                file_obj=io.BytesIO(body),
+                name=name,
+                description=f"{name} of this report",
+                created=moment,
+                modified=moment,
+                relationship=RELATIONSHIP,
             )
             for name, body in sorted(attachments.items())
         ],

@@ -7,10 +7,21 @@ who finds them in one sentence multiplies them (ICD 203).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from lagkit.wording import clock, count, duration, number, onset_text, plural, printable, shorten
+from lagkit.wording import (
+    clock,
+    count,
+    duration,
+    loss_rule,
+    number,
+    onset_text,
+    plural,
+    printable,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from lagkit.model import Action, RankedCause, Verdict
@@ -43,14 +54,14 @@ def first_screen(verdict: Verdict) -> str:
         _heading(verdict),
         _line("VERDICT", headline_text(verdict)),
         _line("EVIDENCE", _evidence(verdict)),
-        _line("  for", _joined(_for(top)) or "nothing specific was seen"),
+        _line("  for", _joined(_for(top)) or "nothing that singles it out"),
         _line("  against", _against(verdict, top)),
         _line("  next", verdict.next_check) if verdict.next_check else "",
         _line("RUN", _run(verdict.actions)),
         _line("DEADLINE", deadline_text(verdict)),
         _line("CATCH-UP", catch_up_text(verdict)),
         _line("IMPACT", impact_text(verdict)),
-        _line("DO NOT", _joined(verdict.do_not)) if verdict.do_not else "",
+        _line("DO NOT", _joined(_without_label(verdict.do_not))) if verdict.do_not else "",
         _line("NOT CHECKED", _joined(verdict.not_checked)) if verdict.not_checked else "",
     ]
     return "\n".join(line for line in lines if line)
@@ -67,9 +78,11 @@ def headline_text(verdict: Verdict) -> str:
 def deadline_text(verdict: Verdict) -> str:
     """Return when unread data may be deleted, with the distance from the end of the window."""
     loss, now = verdict.forecast.data_loss_at, verdict.incident.end
-    rule = printable(verdict.forecast.data_loss_rule)
+    rule = loss_rule(verdict.forecast.data_loss_rule)
     if loss is None:
-        return rule or "no time is known at which unread data would be deleted"
+        waits = verdict.state not in ("healthy", "recovered")
+        nothing = "no time is known at which unread data would be deleted"
+        return rule or (nothing if waits else "none: nothing waits to be read")
     seconds = (loss - now).total_seconds()
     reach = f"in {duration(seconds)}" if seconds > 0 else "that is now or already past"
     text = f"unread data may be deleted from {clock(loss, near=now)} ({reach})"
@@ -102,12 +115,18 @@ def impact_text(verdict: Verdict) -> str:
     known = {
         "late": (impact.messages_delayed, f"{count(impact.messages_delayed)} messages late"),
         "unread": (impact.lag_messages_now, f"{count(impact.lag_messages_now)} unread"),
-        "oldest": (impact.oldest_age_seconds_now,
-                   f"oldest {bound}{duration(impact.oldest_age_seconds_now)}"),
-        "promise": (impact.slo_minutes_broken,
-                    f"promise broken for {duration((impact.slo_minutes_broken or 0) * 60)}"),
-        "loss": (impact.messages_lost, f"{count(impact.messages_lost)} LOST"
-                 if impact.messages_lost else "none lost"),
+        "oldest": (
+            impact.oldest_age_seconds_now,
+            f"oldest {bound}{duration(impact.oldest_age_seconds_now)}",
+        ),
+        "promise": (
+            impact.slo_minutes_broken,
+            f"promise broken for {duration((impact.slo_minutes_broken or 0) * 60)}",
+        ),
+        "loss": (
+            impact.messages_lost,
+            f"{count(impact.messages_lost)} LOST" if impact.messages_lost else "none lost",
+        ),
     }
     parts = [text for value, text in known.values() if value is not None]
     missing = [name for name, (value, _) in known.items() if value is None]
@@ -158,6 +177,12 @@ def _joined(sentences: Iterable[str]) -> str:
 
 def _for(top: RankedCause | None) -> Sequence[str]:
     return [line.statement for line in top.evidence_for] if top else []
+
+
+def _without_label(sentences: Iterable[str]) -> list[str]:
+    """Return what is not to be done without the words that the label says already."""
+    bare = (re.sub(r"^do not ", "", text, count=1, flags=re.IGNORECASE) for text in sentences)
+    return [text.replace(". Do not ", "; do not ") for text in bare]
 
 
 def _against(verdict: Verdict, top: RankedCause | None) -> str:

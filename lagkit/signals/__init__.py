@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from lagkit.runbook import Group
 
 
+SNAPSHOT_DELAY = pd.Timedelta("5min")
+"""What was read up to this long after the window's end still shows the state at its end."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a signal may look at: the incident, the flow computed from it, and who owns what."""
@@ -44,6 +48,17 @@ class Context:
         """The earliest the lag may have begun."""
         onset = self.flow.onset
         return onset.earliest if onset is not None else self.incident.start
+
+    @property
+    def consumer_logs(self) -> pd.DataFrame:
+        """The log lines of the consumer's pods inside the window."""
+        logs = self.incident.logs
+        at = logs["timestamp"]
+        return logs.loc[
+            (logs["role"] == "consumer")
+            & (at >= self.incident.start)
+            & (at <= self.incident.end + SNAPSHOT_DELAY)
+        ]
 
     def gap(self, source: SourceName, what: str = "") -> str:
         """Return why *source* could not show something, for the reader of a report."""
@@ -110,10 +125,18 @@ def signals() -> tuple[Signal, ...]:
 def run(context: Context, catalogue: Catalogue) -> tuple[Check, ...]:
     """Run every signal; return one check per evidence kind of *catalogue*, in its order."""
     checks: dict[str, Check] = {}
-    for signal in (*signals(), *catalogue.signals):
-        for check in signal(context):
-            checks[check.kind] = check
+    for signal in signals():
+        checks |= {check.kind: check for check in signal(context)}
+    failed = []
+    for foreign in catalogue.signals:
+        try:
+            answers = {check.kind: check for check in foreign(context)}
+        except Exception as error:  # noqa: BLE001 - the boundary to a user's own code
+            failed.append(f"A signal of an installed cause failed: {type(error).__name__}: {error}")
+            continue
+        # it adds answers, it does not overrule lagkit's
+        checks = answers | checks
+    unanswered = " ".join(failed) or "No signal answers this."
     return tuple(
-        checks.get(kind.id) or not_checked(kind.id, "No signal answers this.")
-        for kind in catalogue.evidence
+        checks.get(kind.id) or not_checked(kind.id, unanswered) for kind in catalogue.evidence
     )

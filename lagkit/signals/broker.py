@@ -8,6 +8,7 @@ import pandas as pd
 
 from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals.rates import SPIKE_RATIO
 
 IDLE_RATIO_LOW = 0.30
 """Request handlers and network threads below this are saturated (AWS MSK guide)."""
@@ -128,6 +129,11 @@ def _abnormal(
     return (text, bad["timestamp"].iloc[0], peak) if len(bad) >= 2 else None
 
 
+def _produces_more(context: Context) -> bool:
+    shares = context.flow.shares
+    return shares is not None and shares.produce_now >= SPIKE_RATIO * shares.produce_baseline
+
+
 def _neighbours(context: Context) -> Check:
     others = context.incident.neighbours
     others = others.loc[others["group"] != context.incident.group].dropna(subset=["lag_messages"])
@@ -138,6 +144,14 @@ def _neighbours(context: Context) -> Check:
             if context.incident.readable("prometheus")
             else context.gap("prometheus"),
         )
+    ours = others["topic"].isin(context.incident.topics)
+    if _produces_more(context) and ours.any():
+        # More to read is more for every reader of the topic: that is no broker's doing.
+        others = others.loc[~ours]
+        if others.empty:
+            return not_checked(
+                "neighbours_lag_too", "Every other group reads the topic that has more to read."
+            )
     query = queries_of(others)
     onset = context.onset_earliest
     before = others.loc[others["timestamp"] < onset].groupby(["group", "topic"])["lag_messages"]

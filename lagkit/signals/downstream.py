@@ -89,7 +89,12 @@ def _slow(context: Context) -> Check:
 def _failing(context: Context) -> Check:
     incident = context.incident
     probes, jobs = incident.downstream, incident.jobs
-    pods = incident.pods.loc[incident.pods["role"] != "consumer"]
+    # A finished job's pod and one that is being removed are not meant to be ready.
+    pods = incident.pods.loc[
+        (incident.pods["role"] != "consumer")
+        & (incident.pods["phase"] != "Succeeded")
+        & incident.pods["deleted_at"].isna()
+    ]
     if probes.empty and pods.empty and jobs.empty:
         return not_checked("downstream_failing", context.gap("downstream"), "downstream")
     query = queries_of(probes, jobs, pods)
@@ -129,7 +134,7 @@ def _failing(context: Context) -> Check:
                     unit="share",
                 )
             )
-    not_ready = pods.loc[~pods["ready"].fillna(False).astype(bool)]
+    not_ready = pods.loc[~pods["ready"].fillna(True).astype(bool)]
     if len(not_ready):
         row = not_ready.iloc[0]
         reason = row["state_reason"] if isinstance(row["state_reason"], str) else row["phase"]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, queries_of
+from lagkit.signals.pods import ended_badly
 
 REPEATS = 3
 """Lines of one sort after the onset that a single hiccup does not write."""
@@ -62,8 +63,7 @@ _KINDS = (
 
 def members_words(context: Context) -> Iterator[Check]:
     """Answer what the consumer's logs repeat since the onset."""
-    logs = context.incident.logs
-    logs = logs.loc[logs["role"] == "consumer"]
+    logs = context.consumer_logs
     if logs.empty:
         reason = context.gap("kubernetes", "logs")
         for kind in _KINDS:
@@ -71,7 +71,12 @@ def members_words(context: Context) -> Iterator[Check]:
         return
     yield _same_record(context, logs)
     yield _repeated(
-        context, logs, "transport_errors", TRANSPORT, "lost connections or timeouts towards brokers"
+        context,
+        # a refused call of the downstream in a "kafka worker"'s log is none of the broker's
+        logs.loc[~_names_downstream(context, logs)],
+        "transport_errors",
+        TRANSPORT,
+        "lost connections or timeouts towards brokers",
     )
     yield _repeated(
         context,
@@ -142,8 +147,19 @@ def _repeated(
 def _record_patterns(topics: tuple[str, ...]) -> re.Pattern[str]:
     names = "|".join(sorted((re.escape(topic) for topic in topics), key=len, reverse=True))
     at = r"(?:@| ?offset[=: ]+| at offset )"
-    named = rf"(?:{names})(?:\[|-| \[| partition[=: ]+)(\d+)\]?{at}(\d+)" if names else r"(?!)()()"
-    return re.compile(rf"(?i){named}|\bpartition[=: ]+(\d+).{{0,40}}?\boffset[=: ]+(\d+)")
+    # no broker counts further than these digits
+    partition, offset = r"(\d{1,9})", r"(\d{1,18})(?!\d)"
+    named = (
+        rf"(?:{names})(?:\[|-| \[| partition[=: ]+){partition}\]?{at}{offset}"
+        if names
+        else r"(?!)()()"
+    )
+    unnamed = rf"\bpartition[=: ]+{partition}\b.{{0,40}}?\boffset[=: ]+{offset}"
+    return re.compile(rf"(?i){named}|{unnamed}")
+
+
+def _names_record(messages: pd.Series[str], topics: tuple[str, ...]) -> pd.Series[bool]:
+    return messages.str.extract(_record_patterns(topics)).notna().any(axis=1)
 
 
 def failing_records(logs: pd.DataFrame, topics: tuple[str, ...]) -> pd.DataFrame:
@@ -177,7 +193,10 @@ def failing_records(logs: pd.DataFrame, topics: tuple[str, ...]) -> pd.DataFrame
 
 def _same_record(context: Context, logs: pd.DataFrame) -> Check:
     query = queries_of(logs)
-    loud = logs.loc[~_about_downstream(context, logs) & ~logs["message"].str.contains(TRANSPORT)]
+    recent = _since(context, logs)
+    loud = recent.loc[
+        ~_about_downstream(context, recent) & ~recent["message"].str.contains(TRANSPORT)
+    ]
     records = failing_records(loud, context.incident.topics)
     status = context.flow.status
     frozen = (
@@ -189,6 +208,7 @@ def _same_record(context: Context, logs: pd.DataFrame) -> Check:
         if len(status)
         else set()
     )
+    records = records.loc[~_passed(context, records)].reset_index(drop=True)
     at_head = [(int(row.partition), float(row.offset)) in frozen for row in records.itertuples()]
     again = records.loc[
         (records["times"] >= SAME_RECORD_REPEATS)
@@ -233,10 +253,30 @@ def _same_record(context: Context, logs: pd.DataFrame) -> Check:
     )
 
 
+def _passed(context: Context, records: pd.DataFrame) -> pd.Series[bool]:
+    """Tell which records the group has meanwhile got past: tried again and handled.
+
+    Of a group that has recovered nothing is said: its stuck record is behind it by now.
+    """
+    status = context.flow.status
+    if status.empty or context.flow.state in ("recovered", "draining", "healthy"):
+        return pd.Series(False, index=records.index)
+    reached = status.groupby("partition")["committed_offset"].min()
+    at = records["partition"].map(reached.to_dict()).astype("float64")
+    return records["offset"] < at
+
+
+def _names_downstream(context: Context, logs: pd.DataFrame) -> pd.Series[bool]:
+    """Tell which lines name a downstream of the runbook."""
+    names = "|".join(re.escape(entry.name) for entry in context.group.downstream)
+    pattern = re.compile(rf"(?i)(?<![a-z])(?:{names})(?![a-z])" if names else r"(?!)")
+    return logs["message"].str.contains(pattern)
+
+
 def _about_downstream(context: Context, logs: pd.DataFrame) -> pd.Series[bool]:
-    names = [re.escape(entry.name) for entry in context.group.downstream]
-    words = "|".join([*names, "http", "api", "upstream", "downstream"])
-    return logs["message"].str.contains(re.compile(rf"(?i)(?<![a-z])(?:{words})(?![a-z])"))
+    # A pod called control-plane-api or a topic called api-events is no call of an API.
+    words = re.compile(r"(?i)(?<![\w-])(?:https?|api|upstream|downstream)(?![\w-])")
+    return _names_downstream(context, logs) | logs["message"].str.contains(words)
 
 
 def _downstream(context: Context, logs: pd.DataFrame) -> Check:
@@ -244,7 +284,7 @@ def _downstream(context: Context, logs: pd.DataFrame) -> Check:
         _about_downstream(context, logs)
         & logs["message"].str.contains(_COMPLAINT)
         & logs["level"].isin(["ERROR", "CRITICAL", "WARNING", "WARN"])
-        & ~logs["message"].str.contains(TRANSPORT)
+        & (_names_downstream(context, logs) | ~logs["message"].str.contains(TRANSPORT))
     ]
     query = queries_of(logs)
     if not _surged(context, about, REPEATS):
@@ -276,29 +316,30 @@ def _downstream(context: Context, logs: pd.DataFrame) -> Check:
 def _startup(context: Context, logs: pd.DataFrame) -> Check:
     query = queries_of(logs)
     pods = context.incident.pods
-    failed = set(
-        pods.loc[pods["last_exit_code"].notna() & ~pods["last_exit_code"].isin([0, 143]), "pod"]
-    )
+    pods = pods.loc[pods["role"] == "consumer"]
+    failed = set(pods.loc[ended_badly(context, pods), "pod"])
     ended = logs.loc[logs["pod"].isin(failed)]
     ended = ended.loc[ended["previous"]] if ended["previous"].any() else ended
     ended = _since(context, ended)
     if not failed:
         return absent(
-            "startup_failures", "No consumer container ended with an error.", "kubernetes", query
+            "startup_failures",
+            "No consumer container ended with an error since the onset.",
+            "kubernetes",
+            query,
         )
     if ended.empty:
         return not_checked(
             "startup_failures", "The logs of the failed containers could not be read.", "kubernetes"
         )
     last = ended.sort_values("line_number").groupby(["namespace", "pod"]).tail(5)
+    names_record = _names_record(last["message"], context.incident.topics)
     fatal = last.loc[
         last["message"].str.contains(_FATAL)
-        & ~last["message"].str.contains(_record_patterns(context.incident.topics))
+        & ~names_record
         & ~last["message"].str.contains(TRANSPORT)
     ]
-    named = last["message"].str.contains(_record_patterns(context.incident.topics)) & last[
-        "level"
-    ].isin(["ERROR", "CRITICAL", "FATAL"])
+    named = names_record & last["level"].isin(["ERROR", "CRITICAL", "FATAL"])
     if fatal.empty or named.any():
         return absent(
             "startup_failures",

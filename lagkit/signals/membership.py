@@ -13,6 +13,8 @@ from lagkit.signals.rates import SLOWED_RATIO
 
 CHURN_CHANGES = 3
 """Membership changes after the onset that a single restart or rollout step does not make."""
+BURST = pd.Timedelta("15s")
+"""Lines about one rebalance come within this: a join waits for the slowest member's heartbeat."""
 MISSING_SHARE = 0.3
 """Members were missing if so in this share of the samples after the onset."""
 REBALANCING = ("PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling")
@@ -28,7 +30,7 @@ def members(context: Context) -> Iterator[Check]:
     now = context.incident.group_state
     now = now.loc[now["group"] == context.incident.group]
     missing = _missing(context, counts, now)
-    churn = _churn(context, counts, now)
+    churn = _churn(context, counts)
     yield missing
     yield churn
     yield _slower_though_complete(context, missing, churn)
@@ -61,6 +63,12 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
     )
     if np.isnan(current):
         return not_checked("members_missing", context.gap("kafka", "members"), "kafka")
+    if current == 0 and not usual > 0 and _reads_now(context):
+        return not_checked(
+            "members_missing",
+            "No member is listed, yet offsets are committed: the group assigns its partitions "
+            "itself, or the exporter cannot see its members.",
+        )
     source: SourceName = "kafka" if len(listed) else "prometheus"
     query = queries_of(counts, now)
     state = str(now["state"].iloc[-1]) if len(now) and pd.notna(now["state"].iloc[-1]) else ""
@@ -101,7 +109,21 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
     )
 
 
-def _churn(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check:
+def _reads_now(context: Context) -> bool:
+    rates = context.flow.group["consume_per_second"].dropna()
+    return bool(len(rates) and rates.tail(4).mean() > 0)
+
+
+def _bursts(times: pd.Series[pd.Timestamp]) -> int:
+    """Count rebalances by their log lines: several pods write several lines about one."""
+    count, begun = 0, None
+    for moment in times.sort_values():
+        if begun is None or moment - begun > BURST:
+            count, begun = count + 1, moment
+    return count
+
+
+def _churn(context: Context, counts: pd.DataFrame) -> Check:
     since = context.onset_earliest
     recent = counts.loc[counts["timestamp"] >= since]
     steps = recent["member_count"].dropna().diff().fillna(0)
@@ -109,12 +131,12 @@ def _churn(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check:
     times = list(recent.loc[steps.index[steps != 0], "timestamp"]) if changes else []
     states = recent["state"].dropna()
     unstable = states.isin(REBALANCING)
-    lines = context.incident.logs
-    lines = lines.loc[(lines["role"] == "consumer") & (lines["timestamp"] >= since)]
+    lines = context.consumer_logs
+    lines = lines.loc[lines["timestamp"] >= since]
     words = lines.loc[lines["message"].str.contains(_REBALANCE_WORDS, regex=True)]
-    # One rebalance writes several lines on several pods: count distinct minutes' quarters.
-    bursts = words["timestamp"].dt.floor("15s").nunique() if len(words) else 0
-    if recent.empty and lines.empty and now.empty:
+    bursts = _bursts(words["timestamp"])
+    if recent["member_count"].isna().all() and states.empty and lines.empty:
+        # one look at the coordinator shows no coming and going
         return not_checked("membership_churn", context.gap("prometheus", "members"))
     query = queries_of(recent, words)
     if (
@@ -142,7 +164,7 @@ def _churn(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check:
                     if bursts
                     else ""
                 ),
-                "prometheus" if changes else "kubernetes",
+                "prometheus" if changes or unstable.any() else "kubernetes",
                 query,
                 onset=min(starts) if starts else None,
                 value=float(max(changes, bursts)),
@@ -163,12 +185,13 @@ def _churn(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check:
 def _slower_though_complete(context: Context, missing: Check, churn: Check) -> Check:
     kind = "slower_with_all_members"
     shares = context.flow.shares
-    if shares is None and context.flow.onset is None and len(context.flow.group):
+    if context.flow.onset is None and context.flow.state != "unknown":
         return absent(kind, "The group has not fallen behind in the window.", "prometheus")
     if shares is None or np.isnan(shares.consume_baseline) or np.isnan(shares.consume_now):
         return not_checked(kind, "There is no reading rate before the onset to compare with.")
-    if missing.outcome == "not_checked":
-        return not_checked(kind, missing.reason, missing.source)
+    for check in (missing, churn):
+        if check.outcome == "not_checked":
+            return not_checked(kind, check.reason, check.source)
     slowed = shares.consume_now <= SLOWED_RATIO * shares.consume_baseline
     if not slowed or missing.outcome == "present" or churn.outcome == "present":
         return absent(

@@ -17,7 +17,9 @@ SKEW_FAIR_SHARES = 2.5
 BEHIND_SHARE = 0.25
 """A partition counts as behind from this share of the worst partition's lag."""
 JUMP_MESSAGES = 1000.0
-"""A committed offset that jumps over at least this many unread messages to the end was moved."""
+"""A committed offset that jumps over at least this many unread messages to the end was moved ..."""
+JUMP_RATIO = 20.0
+"""... if the group never read this share of it as quickly: else it just caught up."""
 
 
 def shape(context: Context) -> Iterator[Check]:
@@ -42,7 +44,8 @@ def _frozen(context: Context, status: pd.DataFrame) -> Check:
             "partition_frozen",
             "The topic has one partition: a stuck record and a stopped group look alike.",
         )
-    moving = status.loc[~status["status"].isin(FROZEN) & (status["status"] != "NO_COMMIT")]
+    # an idle partition would stand still in any case
+    moving = status.loc[~status["status"].isin((*FROZEN, "NO_COMMIT", "IDLE", "UNKNOWN"))]
     if stuck.empty or moving.empty or len(stuck) > max(1, int(total * FROZEN_SHARE)):
         told = (
             "No partition is stuck."
@@ -161,11 +164,14 @@ def _moved(context: Context) -> Check:
     before = by["committed_offset"].shift()
     end_before = by["log_end_offset"].shift()
     unread = end_before - before
-    jumped = (
+    landed = (
         (unread >= JUMP_MESSAGES)
         & (cleaned["committed_offset"] >= end_before)
         & (cleaned["committed_offset"] >= 0.99 * cleaned["log_end_offset"])
     )
+    advance = cleaned["committed_offset"] - before
+    usual = advance.where(~landed).max()
+    jumped = landed & (advance >= JUMP_RATIO * usual)
     moves = cleaned.assign(before=before).loc[cleaned["rewound"] | jumped]
     if moves.empty:
         return absent(

@@ -41,19 +41,34 @@ def consumers(context: Context) -> Iterator[Check]:
     yield _rollout(context)
 
 
+def _exited(pods: pd.DataFrame) -> pd.Series[bool]:
+    code = pods["last_exit_code"]
+    return (code.notna() & ~code.isin(_ORDERLY_EXITS)).astype(bool)
+
+
+def ended_badly(context: Context, pods: pd.DataFrame) -> pd.Series[bool]:
+    """Tell which rows of `pods` ended with an error inside the incident, or do so all the time.
+
+    A restart before the onset or after the window says nothing about the lag.
+    """
+    finished = pods["last_finished_at"]
+    inside = (finished >= context.onset_earliest - _LEAD) & (
+        finished <= context.incident.end + _LEAD
+    )
+    return (_exited(pods) & inside) | (pods["state_reason"] == "CrashLoopBackOff")
+
+
 def _failing(context: Context, pods: pd.DataFrame) -> Check:
     if pods.empty:
         return not_checked(
             "containers_failing", "The workload has no pods to look at.", "kubernetes"
         )
     since = context.onset_earliest - _LEAD
-    ended = pods["last_exit_code"].notna() & ~pods["last_exit_code"].isin(_ORDERLY_EXITS)
-    recent = pods["last_finished_at"] >= since
-    looping = pods["state_reason"] == "CrashLoopBackOff"
-    bad = pods.loc[(ended & recent.fillna(False)) | looping]
+    bad = pods.loc[ended_badly(context, pods)]
     query = queries_of(pods, context.incident.events)
     if bad.empty:
-        old = pods.loc[ended, "last_finished_at"].dropna()
+        old = pods.loc[_exited(pods), "last_finished_at"].dropna()
+        old = old.loc[old < since]
         return absent(
             "containers_failing",
             f"No container of {pods['pod'].nunique()} consumer pods ended with an error since "
@@ -75,13 +90,14 @@ def _failing(context: Context, pods: pd.DataFrame) -> Check:
                 "kubernetes",
                 query,
                 onset=_began(context, row, since),
-                value=float(row.restart_count or 0),
+                value=float(row.restart_count) if pd.notna(row.restart_count) else None,
                 baseline=0.0,
                 unit="restarts",
             )
-            for row in bad.sort_values(
-                ["restart_count", "pod"], ascending=[False, True]
-            ).itertuples()
+            for row in bad.sort_values(["restart_count", "pod"], ascending=[False, True])
+            # one finding a pod, about its worst container
+            .drop_duplicates(["namespace", "pod"])
+            .itertuples()
         ),
     )
 
@@ -156,14 +172,17 @@ def _unavailable(context: Context, pods: pd.DataFrame, workloads: pd.DataFrame) 
             else None,
             quote=row.unschedulable if isinstance(row.unschedulable, str) else "",
         )
-        for row in stuck.itertuples()
+        for row in stuck.drop_duplicates(["namespace", "pod"]).itertuples()
     ]
     if findings:
         return present("pods_unavailable", *findings)
     told = [
         f"{row.ready_replicas} of {row.desired_replicas} pods of {row.workload}"
         for row in workloads.itertuples()
+        if pd.notna(row.desired_replicas)
     ]
+    if not told and pods["ready"].isna().all():
+        return not_checked("pods_unavailable", context.gap("kubernetes", "workloads"), "kubernetes")
     return absent(
         "pods_unavailable",
         f"Ready: {', '.join(told) or str(pods['pod'].nunique()) + ' pods'}.",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from lagkit.model import Check, Finding
+from lagkit.model import Check, Finding, SourceName
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
 
 SPIKE_RATIO = 1.5
@@ -19,6 +19,8 @@ SLOWED_RATIO = 0.75
 """Reading less than this share of the baseline is slowed; smaller dips are scrape noise."""
 STOPPED_RATIO = 0.03
 """Reading at most this share of the baseline is stopped."""
+SHORTEST_STOP_SECONDS = 10.0
+"""Snapshots must span this to show a stop: twice the default auto.commit.interval.ms."""
 FASTER_RATIO = 1.15
 """Reading at least this many times the baseline is faster."""
 _KINDS = (
@@ -34,7 +36,9 @@ def demand_and_supply(context: Context) -> Iterator[Check]:
     flow = context.flow
     totals = flow.group
     query = queries_of(context.incident.offsets)
-    if totals.empty or totals["produce_per_second"].notna().sum() < 3:
+    # A handful of snapshots is no history, however much of it is known.
+    no_history = context.incident.offsets.empty
+    if no_history or totals.empty or totals["produce_per_second"].notna().sum() < 3:
         yield from _from_snapshots(context)
         return
     if flow.onset is None:
@@ -89,13 +93,8 @@ def _spike(
             "production_spike",
             Finding(
                 "production_spike",
-                f"production rose from {quantity(before)}/s to {quantity(peak)}/s "
-                + (f"({ratio:.1f} times)" if np.isfinite(ratio) else "(from nothing)")
-                + (
-                    f", which accounts for {min(share, 1.0):.0%} of the backlog"
-                    if share == share
-                    else ""
-                ),
+                f"production rose from {quantity(before)}/s to {quantity(peak)}/s"
+                + (f": {min(share, 1.0):.0%} of the backlog" if share == share else ""),
                 "prometheus",
                 query,
                 onset=crossing.iloc[0] if len(crossing) else since,
@@ -123,8 +122,8 @@ def _capacity(after: pd.DataFrame, before: float, now: float, query: str) -> Che
             "consumption_at_capacity",
             Finding(
                 "consumption_at_capacity",
-                f"the group reads {quantity(now)}/s, {now / before:.1f} times its usual "
-                f"{quantity(before)}/s, and still falls behind",
+                f"the group reads {now / before:.1f} times its usual rate ({quantity(now)}/s) and "
+                "still falls behind",
                 "prometheus",
                 query,
                 onset=after["timestamp"].iloc[0] if len(after) else None,
@@ -166,7 +165,7 @@ def _slowed(
             "consumption_slowed",
             Finding(
                 "consumption_slowed",
-                f"the group reads {quantity(now)}/s instead of {quantity(before)}/s while "
+                f"the group reads {quantity(now)}/s instead of {quantity(before)}/s; "
                 f"{quantity(produced[1])}/s are produced",
                 "prometheus",
                 query,
@@ -240,7 +239,17 @@ def _from_snapshots(context: Context) -> Iterator[Check]:
     seconds = (own["timestamp"].max() - own["timestamp"].min()).total_seconds()
     unread = float((spans["log_end_offset"]["last"] - spans["committed_offset"]["last"]).sum())
     query = queries_of(own)
-    if read == 0 and unread > 0 and made > 0:
+    if own["committed_offset"].isna().all():
+        yield not_checked(
+            "consumption_stopped", "The group has never committed an offset.", "kafka"
+        )
+    elif read == 0 and unread > 0 and seconds < SHORTEST_STOP_SECONDS:
+        yield not_checked(
+            "consumption_stopped",
+            f"Nothing was committed in {seconds:.0f} s, which is less than two commit intervals.",
+            "kafka",
+        )
+    elif read == 0 and unread > 0 and made > 0:
         yield present(
             "consumption_stopped",
             Finding(
@@ -266,7 +275,10 @@ def _from_snapshots(context: Context) -> Iterator[Check]:
 def calm(context: Context) -> Iterator[Check]:
     """Answer whether this is an incident at all."""
     flow, promise = context.flow, context.group.promise_seconds
-    query = queries_of(context.incident.offsets)
+    own = context.incident.partitions
+    history = len(context.incident.offsets) > 0
+    query = queries_of(context.incident.offsets if history else own)
+    source: SourceName = "prometheus" if history else "kafka"
     ages = flow.time_lag
     if ages.empty or ages["time_lag_seconds"].notna().sum() == 0:
         reason = context.gap("prometheus", "offsets")
@@ -279,7 +291,13 @@ def calm(context: Context) -> Iterator[Check]:
         (flow.group["lag_messages"].dropna() <= flow.group["partitions_known"].max()).all()
     )
     kept = (worst.time_lag_seconds <= promise and not worst.censored) or trivial
-    if kept and flow.state in ("healthy", "recovered", "draining", "unknown"):
+    if worst.censored and worst.time_lag_seconds <= promise and not trivial:
+        reason = (
+            f"The oldest unread record is older than the {quantity(worst.time_lag_seconds)} s of "
+            "history there is."
+        )
+        yield not_checked("promise_kept", reason)
+    elif kept and flow.state in ("healthy", "recovered", "draining", "unknown"):
         yield present(
             "promise_kept",
             Finding(
@@ -288,12 +306,19 @@ def calm(context: Context) -> Iterator[Check]:
                 f"the promise is {promise:g} s"
                 if not trivial
                 else "no partition has more than one unread record",
-                "prometheus",
+                source,
                 query,
                 value=float(worst.time_lag_seconds),
                 baseline=promise,
                 unit="seconds",
             ),
+        )
+    elif worst.censored and worst.time_lag_seconds <= promise:
+        yield not_checked(
+            "promise_kept",
+            f"The oldest unread record is at least {quantity(worst.time_lag_seconds)} s old; it "
+            f"was there before anything was seen, so it may be older (promise {promise:g} s).",
+            source,
         )
     else:
         least = "at least " if worst.censored else ""
@@ -301,7 +326,7 @@ def calm(context: Context) -> Iterator[Check]:
             "promise_kept",
             f"The oldest unread record reached {least}{quantity(worst.time_lag_seconds)} s "
             f"(promise {promise:g} s); the lag is {flow.state}.",
-            "prometheus",
+            source,
             query,
         )
     if flow.state in ("draining", "recovered"):
@@ -314,11 +339,15 @@ def calm(context: Context) -> Iterator[Check]:
                 if flow.state == "recovered"
                 else "the backlog shrinks"
                 + (f" by {quantity(drain.net_per_second)} messages/s" if drain else ""),
-                "prometheus",
+                source,
                 query,
                 value=drain.net_per_second if drain else None,
                 unit="messages/s",
             ),
         )
+    elif flow.state == "unknown":
+        yield not_checked(
+            "backlog_draining", "Too little was seen to tell where the lag goes.", source
+        )
     else:
-        yield absent("backlog_draining", f"The lag is {flow.state}.", "prometheus", query)
+        yield absent("backlog_draining", f"The lag is {flow.state}.", source, query)

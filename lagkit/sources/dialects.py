@@ -320,6 +320,19 @@ def detect(names: Collection[str]) -> tuple[Found, ...]:
     return tuple(spoken for spoken in found if not (shared and spoken.dialect.id == "otel"))
 
 
+def silent(names: Collection[str]) -> tuple[str, ...]:
+    """Return the titles of exporters that write log offsets to *names* and no group at all."""
+    titles = [
+        dialect.title
+        for dialect in DIALECTS
+        for pattern in dialect.log_end
+        if any(
+            re.fullmatch(re.escape(pattern).replace(r"\{prefix\}", ".*"), name) for name in names
+        )
+    ]
+    return tuple(dict.fromkeys(titles))
+
+
 def looked_for() -> tuple[str, ...]:
     """Return, for a person, the metric names that would have told a dialect."""
     return tuple(

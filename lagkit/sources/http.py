@@ -183,7 +183,7 @@ def ask(
                                      data=data, **options))  # fmt: skip
         except HttpFailure as failure:
             failures.append(failure)
-        except Exception as error:  # noqa: BLE001 - every fault of the library becomes a sentence
+        except Exception as error:  # every fault of the library becomes a sentence
             failures.append(_failure(error, url, limit))
 
     # a thread that is left behind: nothing else bounds a resolver that hangs

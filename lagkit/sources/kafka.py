@@ -311,7 +311,7 @@ class _Session:
                 self._blind(Blind(what, question.detail, "Give Kafka a larger budget."))
                 return None
             try:
-                return work(question)
+                return self._patiently(work, question)
             except (KafkaException, TimeoutError, ValueError, TypeError, RuntimeError) as error:
                 outcome, why = fault(error, time.monotonic() - started)
                 question.outcome, question.detail = outcome, self.text(why)
@@ -319,6 +319,19 @@ class _Session:
                     Blind(what, self.text(why), acl if outcome == "denied" and acl else fix)
                 )
                 return None
+
+    def _patiently(self, work: Callable[[Question], _T], question: Question) -> _T:
+        """Do *work*, again while the coordinator says that it is still loading its groups."""
+        from confluent_kafka import KafkaException
+
+        for _ in range(LOADING_TRIES - 1):
+            try:
+                return work(question)
+            except KafkaException as error:
+                if error_name(error) not in _LOADING or self.deadline.passed:
+                    raise
+                time.sleep(self.deadline.left(LOADING_PAUSE_SECONDS))
+        return work(question)
 
     def _blind(self, blind: Blind) -> None:
         with self._lock:
@@ -349,6 +362,15 @@ class _Session:
 
             self._judge_existence(listed, listed_whole, description, committed)
             topics = self._topics(description, committed)
+            if not topics and self.found.facts["group_exists"] != "no":
+                self._blind(
+                    Blind(
+                        "offsets of the group",
+                        "no commit and no assigned partition is visible, so no topic is known; "
+                        "the broker leaves out topics that this user may not describe",
+                        "Give --topic, or " + self._acl("Describe", "topic", "TOPIC"),
+                    )
+                )
             others_later = pool.submit(self._neighbours, listed, topics)
             configs_later = pool.submit(self._configs, topics, description)
             replicas, unknown_topics = self._describe_topics(topics)
@@ -725,12 +747,14 @@ class _Session:
                     for name in batch
                 }
                 until = time.monotonic() + seconds
-                silent = []
+                silent, denied = [], False
                 for name, future in futures.items():
                     try:
                         result = self.wait(future, max(0.0, until - time.monotonic()))
                     except (KafkaException, TimeoutError) as error:
-                        silent.append(f"{name}: {fault(error, seconds)[1]}")
+                        outcome, why = fault(error, seconds)
+                        denied = denied or outcome == "denied"
+                        silent.append(f"{name}: {why}")
                         continue
                     answered.append((name, committed_offsets(result.topic_partitions or ())))
                 question.rows = len(answered)
@@ -741,6 +765,7 @@ class _Session:
                         Blind(
                             "committed offsets of other groups",
                             self.text(f"{len(silent)} did not answer; first: {silent[0]}"),
+                            self._acl("Describe", "group", "*") if denied else "",
                         )
                     )
 

@@ -37,6 +37,7 @@ from lagkit.sources.dialects import (
     matcher,
     one_of,
     quoted,
+    silent,
 )
 from lagkit.sources.http import HttpFailure
 
@@ -49,11 +50,9 @@ if TYPE_CHECKING:
 POINTS_PER_SERIES = 10_000
 """Most points of one series in a window; Prometheus itself refuses more than 11,000."""
 POINTS_PER_REQUEST = 5_000
-SAMPLES_PER_REQUEST = 1_000_000
-"""About 27 MB of JSON."""
 AT_ONCE = 4
 MOST_SERIES = 20_000
-MOST_SAMPLES = 4_000_000
+MOST_SAMPLES = 500_000
 """Samples per question; a wider step is taken rather than more of them."""
 MOST_NEIGHBOURS = 200
 MOST_ALERT_SERIES = 100
@@ -94,7 +93,7 @@ class PrometheusSource:
         questions = Questions(self.name)
         try:
             server = Server(self.url, self._login)
-        except Exception as error:  # noqa: BLE001 - an address or certificate of any shape
+        except Exception as error:  # an address or certificate of any shape
             why = f"{http.public_url(self.url)} cannot be used: {type(error).__name__}: {error}"
             return Answer(
                 self.name,
@@ -106,7 +105,7 @@ class PrometheusSource:
         reading = _Reading(server, scope, Deadline(budget_seconds), questions)
         try:
             reading.run()
-        except Exception as error:  # noqa: BLE001 - the contract: a source never raises
+        except Exception as error:  # the contract: a source never raises
             reading.miss("the rest of Prometheus", f"{type(error).__name__}: {error}")
         finally:
             server.close()
@@ -205,23 +204,22 @@ class Grid:
     first: int
     last: int
     step: int
-    points_per_request: int
 
     @classmethod
-    def over(cls, start: pd.Timestamp, end: pd.Timestamp, step: int, series: int = 1) -> Grid:
-        """Return the grid inside *start* to *end*; one point at the end if none lies between.
-
-        *series* is how many an answer will have, so that no single answer grows too large.
-        """
+    def over(cls, start: pd.Timestamp, end: pd.Timestamp, step: int) -> Grid:
+        """Return the grid inside *start* to *end*; one point at the end if none lies between."""
         first = math.ceil(start.timestamp() / step) * step
         last = math.floor(end.timestamp() / step) * step
-        points = max(1, min(POINTS_PER_REQUEST, SAMPLES_PER_REQUEST // series))
-        return cls(min(first, last), last, step, points)
+        return cls(min(first, last), last, step)
 
     @property
     def points(self) -> int:
         """Number of points."""
         return (self.last - self.first) // self.step + 1
+
+    def at_most(self, series: int) -> int:
+        """Return *series*, or fewer where that many would be more than MOST_SAMPLES."""
+        return max(1, min(series, MOST_SAMPLES // self.points))
 
     @property
     def window(self) -> str:
@@ -235,7 +233,7 @@ class Grid:
 
     def parts(self) -> list[tuple[int, int]]:
         """Return first and last point of each request; no point is in two of them."""
-        stride = self.points_per_request * self.step
+        stride = POINTS_PER_REQUEST * self.step
         return [
             (first, min(first + stride - self.step, self.last))
             for first in range(self.first, self.last + 1, stride)
@@ -467,7 +465,7 @@ class _Reading:
             return
         self.reached = True
         found = detect(names)
-        spoken = self._choose(found)
+        spoken = self._choose(found, names)
         step = UNKNOWN_STEP_SECONDS
         if spoken is not None:
             step = self._scrape_interval(spoken)
@@ -510,11 +508,21 @@ class _Reading:
 
     # ------------------------------------------------------------------ which dialect, how often
 
-    def _choose(self, found: tuple[Found, ...]) -> _Spoken | None:
+    def _choose(self, found: tuple[Found, ...], names: frozenset[str]) -> _Spoken | None:
         """Return the richest dialect that knows the group; say what the others are, or the lack."""
         ids = [item.dialect.id for item in found]
         if not found:
             self.facts["dialect"] = "none"
+            if mute := silent(names):
+                titles = " or ".join(mute)
+                self.remarks.append(f"{titles}, without any consumer group")
+                self.miss(
+                    "offset history of the group",
+                    f"{titles} writes log offsets and not one consumer group: none has committed, "
+                    "or it cannot read them; for seconds after a broker restart, nobody can",
+                    "Look at the exporter's log and at its group filter; ask again in a minute.",
+                )
+                return None
             self.remarks.append("no lag metric of any known exporter")
             self.miss(
                 "offset history of the group",
@@ -645,7 +653,7 @@ class _Reading:
         if step != interval:
             self.shift = 0.0
             self.remarks.append(f"thinned from {interval} s")
-        return Grid.over(self.scope.start, self.scope.end, step, series)
+        return Grid.over(self.scope.start, self.scope.end, step)
 
     # ------------------------------------------------------------------ frames of the group
 
@@ -833,7 +841,7 @@ class _Reading:
                 continue
             total = len(ranked)
             ranked = ranked.sort_values(["value", *keys], ascending=[False, True, True])
-            kept = ranked.head(MOST_NEIGHBOURS)
+            kept = ranked.head(grid.at_most(MOST_NEIGHBOURS))
             narrowed = selection
             if total > len(kept):
                 narrowed = joined(
@@ -962,7 +970,7 @@ class _Reading:
             self.range(
                 either(f"{name}{{{selector}}}" for selector in selectors),
                 grid,
-                most_series=MOST_ALERT_SERIES,
+                most_series=grid.at_most(MOST_ALERT_SERIES),
             )
             for name in ("ALERTS", "ALERTS_FOR_STATE")
         )

@@ -57,9 +57,7 @@ def produce(bootstrap: str, topic: str, count: int) -> None:
 
 def commit(place: Place, group: str, partition: int, offset: int) -> None:
     consumer = Consumer({"bootstrap.servers": place.bootstrap, "group.id": group})
-    consumer.commit(
-        offsets=[TopicPartition(place.topic, partition, offset)], asynchronous=False
-    )
+    consumer.commit(offsets=[TopicPartition(place.topic, partition, offset)], asynchronous=False)
     consumer.close()
 
 

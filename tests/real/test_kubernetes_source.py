@@ -125,9 +125,7 @@ def test_missing_image_is_a_waiting_reason(
     )  # fmt: skip
 
 
-def test_log_with_bad_bytes_is_read(
-    stack: Stack, core: client.CoreV1Api, namespace: str
-) -> None:
+def test_log_with_bad_bytes_is_read(stack: Stack, core: client.CoreV1Api, namespace: str) -> None:
     deploy(core, namespace, r"printf 'WARN half \377\376 a line\n'; sleep 60")
     answer = eventually(
         lambda: read(stack, namespace),

@@ -15,6 +15,7 @@ from lagkit.sources.dialects import (
     matcher,
     one_of,
     quoted,
+    silent,
 )
 
 SCRAPES = Path(__file__).resolve().parent.parent / "data" / "scrapes"
@@ -65,6 +66,13 @@ def test_broker_count_alone_tells_no_exporter() -> None:
 
 def test_the_jmx_exporter_is_no_lag_exporter() -> None:
     assert detect(names("jmx_narrow") | names("strimzi_metrics_reporter_020")) == ()
+
+
+def test_an_exporter_that_sees_no_group_is_silent_and_not_absent() -> None:
+    mute = {name for name in names("kminion") if "consumer_group" not in name}
+    assert detect(mute) == ()
+    assert silent(mute) == ("kminion",)
+    assert silent(names("jmx_narrow")) == ()
 
 
 def test_several_dialects_come_in_the_order_of_detection() -> None:

@@ -306,14 +306,13 @@ def read(url: str, tmp_path: Path, *, budget: float = 4.0, workload: bool = True
         )
     )
     group = Group(name="g", workload=Workload(namespace="ns", name="api") if workload else None)
-    start = pd.Timestamp.now("UTC") - pd.Timedelta("1h")
-    scope = Scope("g", (), start, start + pd.Timedelta("1h"), Runbook(title="t", groups=(group,)))
+    scope = Scope("g", (), NOW - pd.Timedelta("1h"), NOW, Runbook(title="t", groups=(group,)))
     return KubernetesSource(kubeconfig).fetch(scope, budget_seconds=budget)
 
 
 def cluster(handler: Handler, asked: Asked) -> None:
     """Answer as an API server with one crash-looping Deployment, from the recordings."""
-    if asked.path == "/version":
+    if asked.path == "/version/":
         handler.json(200, {"gitVersion": "v1.36.3"})
     elif asked.path.endswith("/deployments/api"):
         handler.json(200, recorded("deployment"))
@@ -356,7 +355,7 @@ def test_forbidden_names_verb_resource_and_the_rule_to_add(tmp_path: Path) -> No
 
 def test_everything_forbidden_is_unavailable(tmp_path: Path) -> None:
     def respond(handler: Handler, asked: Asked) -> None:
-        handler.json(200 if asked.path == "/version" else 403, {"message": "no"})
+        handler.json(200 if asked.path == "/version/" else 403, {"message": "no"})
 
     with serving(respond) as stub:
         answer = read(stub.url, tmp_path, budget=20)

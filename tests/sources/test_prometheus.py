@@ -298,6 +298,19 @@ def test_no_lag_exporter_names_what_was_looked_for() -> None:
     assert "cannot fire" in blind.why
 
 
+def test_an_exporter_without_any_group_is_not_called_missing() -> None:
+    def mute(handler: Handler, asked: Asked) -> None:
+        if asked.path.endswith("__name__/values"):
+            handler.success(["up", "kafka_partition_current_offset"])
+        else:
+            healthy(handler, asked)
+
+    with serving(mute) as stub:
+        answer = fetched(stub.url)
+    (blind,) = [item for item in answer.blind if item.what == "offset history of the group"]
+    assert "OpenTelemetry kafkametrics receiver writes log offsets" in blind.why
+
+
 def test_an_unknown_group_comes_with_near_names() -> None:
     def others(handler: Handler, asked: Asked) -> None:
         if asked.path.endswith("/series"):

@@ -87,8 +87,13 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
     """Return the flow of the incident's group over its window."""
     cleaned = clean_history(incident)
     group = flows.group_flow(cleaned)
-    onset = flows.onset(group) if len(group) else None
     end = incident.end
+    recent = (
+        flows.drain(cleaned, end=end, window_seconds=_SHORTEST_TREND_SECONDS)
+        if len(cleaned)
+        else None
+    )
+    onset = flows.current_onset(cleaned, group, recent)
     trend = _LONGEST_TREND_SECONDS
     if onset is not None:
         since = (end - onset.at).total_seconds()

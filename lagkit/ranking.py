@@ -315,18 +315,17 @@ def _ranked(
         for item in weighed
         if item.check.outcome == "not_checked" and item.kind.level(cause) in ("++", "--")
     ]
-    active = grounded[cause] and own[cause] >= ACTIVE_NATS
     role: Role = "none"
     if cause == primary:
         role = "primary" if cause != NONE else "none"
-    elif active and cause not in (UNKNOWN, NONE):
-        role = "mechanism" if cause in catalogue.downstream_of(primary) else "contributing"
+    elif primary != NONE and cause not in (UNKNOWN, NONE):
+        role = _side_role(cause, primary, weighed, own[cause], catalogue)
     status: CheckStatus = "inconclusive"
     if pointing and all(item.check.outcome == "not_checked" for item in pointing):
         status = "not_checked"
-    elif (cause == primary and grounded[cause] and probabilities[cause] >= UNGROUNDED_CAP) or (
-        active and role in ("mechanism", "contributing")
-    ):
+    elif (
+        cause == primary and grounded[cause] and probabilities[cause] >= UNGROUNDED_CAP
+    ) or role in ("mechanism", "contributing"):
         status = "validated"
     elif not grounded[cause] and own[cause] <= -ACTIVE_NATS and cause != UNKNOWN:
         status = "invalidated"
@@ -348,6 +347,32 @@ def _ranked(
         ),
         would_change=tuple(_would_change(cause, item) for item in unchecked),
     )
+
+
+def _side_role(
+    cause: str,
+    primary: str,
+    weighed: Sequence[_Weighed],
+    own: float,
+    catalogue: Catalogue,
+) -> Role:
+    """Return whether *cause* is at work beside the primary one, as its effect or on its own.
+
+    Only what the primary cause would not show by itself counts. An effect comes late, and other
+    evidence may well speak against it as a first cause; a second cause must stand by itself.
+    """
+    pointing = [
+        item
+        for item in weighed
+        if item.check.outcome == "present"
+        and item.kind.level(cause) == "++"
+        and item.kind.level(primary) != "++"
+    ]
+    if pointing and cause in catalogue.downstream_of(primary):
+        return "mechanism"
+    if any(not item.late for item in pointing) and own >= ACTIVE_NATS:
+        return "contributing"
+    return "none"
 
 
 _NEGLIGIBLE_NATS = 0.15

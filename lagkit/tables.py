@@ -31,7 +31,10 @@ class Sheet:
     frame: pd.DataFrame
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.frame.columns)
+        head = "".join(
+            f'<th scope="col" style="text-align:left">{html.escape(name)}</th>'
+            for name in self.frame.columns
+        )
         body = "".join(
             "<tr>"
             + "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in row)

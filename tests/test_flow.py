@@ -883,3 +883,45 @@ def test_messages_counted_in_another_unit_change_rates_not_times(factor: int) ->
     assert np.allclose(
         flow.rates(plain)["consume_per_second"].fillna(0) * factor,
         flow.rates(scaled)["consume_per_second"].fillna(0))
+
+
+def test_a_partition_left_behind_counts_before_a_backlog_that_is_over() -> None:
+    """All begin behind and catch up; then one stands still, in total less than a minute's work."""
+    seconds = np.arange(0.0, 600.0, 5.0)
+    series = {
+        f"{partition}": {
+            "end": 1000 + 10 * seconds,
+            "committed": np.minimum(998 + 10 * seconds, 400 + 30 * seconds),
+        }
+        for partition in range(20)
+    }
+    series["0"]["committed"] = np.minimum(series["0"]["committed"], 998 + 10 * 500.0)
+    cleaned = flow.clean_offsets(
+        frames.normalise(
+            "offsets",
+            pd.concat(
+                pd.DataFrame(
+                    {
+                        "timestamp": pd.Timestamp("2026-11-23T00:00Z")
+                        + pd.to_timedelta(seconds, unit="s"),
+                        "group": "g",
+                        "topic": "t",
+                        "partition": int(partition),
+                        "committed_offset": values["committed"],
+                        "log_end_offset": values["end"],
+                        "query_id": "q",
+                    }
+                )
+                for partition, values in series.items()
+            ),
+        )
+    )
+    totals = flow.group_flow(cleaned)
+    end = cleaned["timestamp"].max()
+    drained = flow.drain(cleaned, end=end, window_seconds=60)
+    stopped = pd.Timestamp("2026-11-23T00:08:20Z")
+    whole = flow.onset(totals)
+    assert whole is None or whole.at < stopped - pd.Timedelta("60s")
+    found = flow.current_onset(cleaned, totals, drained)
+    assert found is not None
+    assert abs(found.at - stopped) <= pd.Timedelta("10s")

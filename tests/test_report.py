@@ -150,6 +150,34 @@ def test_an_unknown_cause_has_no_likelihood(result):
     assert line == "VERDICT     Unknown: the evidence does not single out a cause"
 
 
+def test_without_a_cause_the_screen_shows_what_was_seen(result):
+    unknown = replace(result.verdict.ranking[0], cause="unknown", evidence_for=())
+    screen = first_screen(replace(result.verdict, ranking=(unknown,)))
+    assert "  seen      Consumed 0.18/s per partition" in screen
+    assert "  for" not in screen
+
+
+def test_do_not_is_not_said_twice(result):
+    texts = ("Do not restart: it is read again. Do not seek to the end.",)
+    screen = first_screen(replace(result.verdict, do_not=texts))
+    assert "DO NOT      restart: it is read again; do not seek to the end" in screen
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [("time", "by retention, at the earliest"), ("log_start", "the log start is catching up")],
+)
+def test_a_loss_deadline_says_by_which_rule(result, rule, words):
+    forecast = replace(result.verdict.forecast, data_loss_rule=rule)
+    assert f"(in 5h 20m); {words}" in first_screen(replace(result.verdict, forecast=forecast))
+
+
+def test_records_already_gone_are_said_although_no_deadline_is_left(result):
+    forecast = Forecast(data_loss_rule="lost")
+    screen = first_screen(replace(result.verdict, forecast=forecast))
+    assert "DEADLINE    records were already deleted unread" in screen
+
+
 def test_a_command_is_shown_whole_or_not_at_all(result):
     long = replace(result.verdict.actions[0], command="kubectl " + "x" * 120)
     screen = first_screen(replace(result.verdict, actions=(long,)))
@@ -275,6 +303,19 @@ def test_each_finding_leads_to_its_query(page):
     links = [attrs["href"] for attrs in page.all("a")]
     assert "#query-prometheus-01" in links
     assert "#query-kubernetes-01" in links
+
+
+def test_a_finding_of_several_queries_leads_to_each(result):
+    both = replace(result.verdict.findings[0], query="prometheus-01, kafka-02")
+    verdict = replace(result.verdict, findings=(both,))
+    page = Page(render_html(report.build(replace(result, verdict=verdict))))
+    links = [attrs["href"] for attrs in page.all("a")]
+    assert {"#query-prometheus-01", "#query-kafka-02"} <= set(links)
+
+
+def test_a_finding_names_its_strongest_causes_only():
+    weights = {f"cause_{n}": n - 5.0 for n in range(11)}
+    assert [weight for _, weight in html_renderer.strongest(weights)] == [5, 4, 3, 2, -3, -4, -5]
 
 
 def test_every_action_shows_its_safety_in_words_and_its_conditions(page_text):

@@ -11,7 +11,13 @@ import nbformat
 import pytest
 
 from lagkit.errors import UsageError
-from lagkit.runner import RunRecord, parameters_model, run_notebook, validate_parameters
+from lagkit.runner import (
+    RunRecord,
+    parameters_model,
+    prepare_notebook,
+    run_notebook,
+    validate_parameters,
+)
 
 PARAMETERS = 'greeting: str = "none"  # said by the next cell\ncount: int = 1'
 # Long enough for a kernel to start on a loaded machine; a test that waits for it hangs a cell.
@@ -221,3 +227,13 @@ def test_a_refused_parameter_leaves_no_file(tmp_path):
 )
 def test_a_record_says_itself_in_one_sentence(record, sentence):
     assert str(record) == sentence
+
+
+def test_a_prepared_notebook_has_its_defaults_changed_and_its_comments_kept(tmp_path):
+    source = write_notebook(tmp_path, "print(greeting)")
+    prepared = prepare_notebook(source, {"greeting": 'é"\\'}, tmp_path / "mine.ipynb")
+    cell = nbformat.read(prepared, as_version=4).cells[1]
+    assert cell.source.splitlines() == [
+        "greeting: str = 'é\"\\\\'  # said by the next cell",
+        "count: int = 1",
+    ]

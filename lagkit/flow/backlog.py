@@ -114,8 +114,14 @@ def drain(
     for times in (low, mid, high):
         times[np.isnan(lag) | (np.isnan(net) & ~settled)] = np.nan
     frame = where.keys.assign(
-        lag_messages=lag, net_per_second=net, net_low=net_low, net_high=net_high,
-        low_seconds=low, mid_seconds=mid, high_seconds=high, caught_up=settled,
+        lag_messages=lag,
+        net_per_second=net,
+        net_low=net_low,
+        net_high=net_high,
+        low_seconds=low,
+        mid_seconds=mid,
+        high_seconds=high,
+        caught_up=settled,
     )
     known = ~np.isnan(mid)
     if not known.any():
@@ -267,9 +273,7 @@ def _last(values: Array, where: Layout) -> Array:
 def _slope(values: Array, where: Layout, begin: float, stop: float) -> Array:
     """Change per second of each series between two times; NaN below two known values."""
     count = len(where.keys)
-    rows = np.flatnonzero(
-        ~np.isnan(values) & (where.seconds >= begin) & (where.seconds <= stop)
-    )
+    rows = np.flatnonzero(~np.isnan(values) & (where.seconds >= begin) & (where.seconds <= stop))
     low, high = np.full(count, len(values)), np.full(count, -1)
     np.minimum.at(low, where.series[rows], rows)
     np.maximum.at(high, where.series[rows], rows)
@@ -362,9 +366,9 @@ def delay_area(
         slo_minutes_broken=float(held[broken].sum()) / 60.0 if top is not None else nan,
         peak_lag_messages=float(total.max()) if known else nan,
         peak_age_seconds=peak_age,
-        peak_partition=None if top is None else (
-            str(ages["topic"].iloc[top]), int(ages["partition"].iloc[top])
-        ),
+        peak_partition=None
+        if top is None
+        else (str(ages["topic"].iloc[top]), int(ages["partition"].iloc[top])),
         age_is_at_least=bool(ages["censored"].iloc[top]) if top is not None else False,
     )
 

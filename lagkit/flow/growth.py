@@ -112,8 +112,18 @@ def onset_by_partition(cleaned: pd.DataFrame, *, limit: int = LARGEST_PARTITIONS
                     "peak_lag_messages": found.peak_lag_messages,
                 }
             )
-    columns = ["group", "topic", "partition", "at", "earliest", "latest", "censored",
-               "drift_after_per_second", "peak", "peak_lag_messages"]
+    columns = [
+        "group",
+        "topic",
+        "partition",
+        "at",
+        "earliest",
+        "latest",
+        "censored",
+        "drift_after_per_second",
+        "peak",
+        "peak_lag_messages",
+    ]
     found_frame = pd.DataFrame(rows, columns=columns)
     return found_frame.sort_values(["at", "group", "topic", "partition"], ignore_index=True)
 
@@ -206,7 +216,7 @@ def _first_piece(clock: Array, lag: Array, pieces: Array, peak: int, small: floa
     growth = float(lag[peak]) - base
     level = base + max(LEVEL * growth, small)
     index = int(np.searchsorted(pieces, peak, side="right")) - 1
-    lowest = float(lag[pieces[index]: peak + 1].min())
+    lowest = float(lag[pieces[index] : peak + 1].min())
     while index > 0:
         begin, stop = pieces[index - 1], pieces[index]
         slope, intercept = _line(clock, lag, begin, stop)
@@ -244,7 +254,7 @@ def _after_recovery(lag: Array, floor: float, material: float) -> int | None:
     gone = np.flatnonzero(lag <= floor + 0.1 * height)
     if height < material or not len(gone):
         return None
-    rest = lag[gone[0]:]
+    rest = lag[gone[0] :]
     grew = rest.max() - rest[0] >= max(material, 0.25 * height)
     return int(gone[0]) if grew and len(rest) >= 2 * SHORTEST_PIECE else None
 
@@ -282,8 +292,10 @@ class _Sums:
     def of(cls, clock: Array, values: Array) -> _Sums:
         t = (clock - clock.mean()) / max(float(np.ptp(clock)), 1e-9)
         y = values - values.mean()
-        total = [np.concatenate(([0.0], np.cumsum(x))) for x in
-                 (np.ones(len(t)), t, y, t * t, t * y, y * y)]
+        total = [
+            np.concatenate(([0.0], np.cumsum(x)))
+            for x in (np.ones(len(t)), t, y, t * t, t * y, y * y)
+        ]
         return cls(*total)
 
     def cost(self, begin: Array | int, stop: Array | int) -> Array:
@@ -325,9 +337,7 @@ def _line(clock: Array, values: Array, begin: int, stop: int) -> tuple[float, fl
     return slope, float(y.mean() - slope * t.mean())
 
 
-def _profile(
-    clock: Array, values: Array, left: int, boundary: int, right: int
-) -> tuple[int, int]:
+def _profile(clock: Array, values: Array, left: int, boundary: int, right: int) -> tuple[int, int]:
     """Return the first and last boundary about as good as *boundary* (likelihood ratio, 95 %)."""
     sums = _Sums.of(clock, values)
     inside = np.arange(left + 1, right)
@@ -406,7 +416,8 @@ def shares(
             begun = int(above[-1]) + 1 if len(above) and quiet - above[-1] > SHORTEST_PIECE else 0
             length = clock[quiet] - clock[begun]
             baseline = (
-                (end[quiet] - end[begun]) / length, (committed[quiet] - committed[begun]) / length
+                (end[quiet] - end[begun]) / length,
+                (committed[quiet] - committed[begun]) / length,
             )
     produce, consume = baseline
     growth = produced - consumed
@@ -423,5 +434,3 @@ def shares(
         produce_now=float(produced / seconds) if seconds > 0 else nan,
         consume_now=float(consumed / seconds) if seconds > 0 else nan,
     )
-
-

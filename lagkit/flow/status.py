@@ -16,7 +16,7 @@ import pandas as pd
 
 from lagkit.flow import burrow
 from lagkit.flow.backlog import TREND_SECONDS, Drain
-from lagkit.flow.growth import CAUGHT_UP_SECONDS, Onset
+from lagkit.flow.growth import CAUGHT_UP_SECONDS, Onset, onset, onset_by_partition
 from lagkit.flow.offsets import (
     GAP_STEPS,
     Array,
@@ -92,9 +92,7 @@ def partition_status(
     count = len(where.keys)
     if not count:
         return _status_frame(where, {})
-    now = where.clock[-1] if end is None else (
-        (pd.Timestamp(end) - where.times[0]).total_seconds()
-    )
+    now = where.clock[-1] if end is None else ((pd.Timestamp(end) - where.times[0]).total_seconds())
     step = scrape_step(cleaned)
     step = 0.0 if np.isnan(step) else step
     series, seconds = where.series, where.seconds
@@ -109,8 +107,13 @@ def partition_status(
     fresh = now - GAP_STEPS * max(step, 1e-6)
     at = {
         name: _last_row(~np.isnan(values), series, count)
-        for name, values in (("committed", committed), ("end", log_end), ("start", log_start),
-                             ("lag", lag), ("age", age))
+        for name, values in (
+            ("committed", committed),
+            ("end", log_end),
+            ("start", log_start),
+            ("lag", lag),
+            ("age", age),
+        )
     }
 
     def last(values: Array, name: str) -> Array:
@@ -118,22 +121,26 @@ def partition_status(
 
     lag_now, age_now = last(lag, "lag"), last(age, "age")
     committed_now, start_now, end_now = (
-        last(committed, "committed"), last(log_start, "start"), last(log_end, "end")
+        last(committed, "committed"),
+        last(log_start, "start"),
+        last(log_end, "end"),
     )
     stale = (at["lag"] < 0) | (last(seconds, "lag") < fresh)
 
     known = np.flatnonzero(~np.isnan(committed))
     part = segments(series, epoch)
-    moved = (np.diff(committed[known], prepend=np.nan) != 0)
+    moved = np.diff(committed[known], prepend=np.nan) != 0
     moved &= np.diff(part[known], prepend=-1) == 0
     progress_rows = known[moved & (np.diff(committed[known], prepend=np.nan) > 0)]
     progress = _last_row_of(progress_rows, series, count)
     first_known = _first_row_of(known, series, count)
     progress_at = np.where(progress >= 0, seconds[np.maximum(progress, 0)], np.nan)
     since = np.where(
-        progress >= 0, progress_at,
-        np.where(first_known < len(series), seconds[np.minimum(first_known, len(series) - 1)],
-                 np.nan),
+        progress >= 0,
+        progress_at,
+        np.where(
+            first_known < len(series), seconds[np.minimum(first_known, len(series) - 1)], np.nan
+        ),
     )
 
     gap = _median_gap(progress_rows, series, seconds, count)
@@ -143,8 +150,11 @@ def partition_status(
     with np.errstate(invalid="ignore"):
         idle_rows = np.flatnonzero(lag <= 0)
     level = _last_row_of(idle_rows, series, count)
-    ahead_since = np.where(level >= 0, seconds[np.maximum(level, 0)], seconds[
-        np.minimum(_first_row_of(np.arange(len(series)), series, count), len(series) - 1)])
+    ahead_since = np.where(
+        level >= 0,
+        seconds[np.maximum(level, 0)],
+        seconds[np.minimum(_first_row_of(np.arange(len(series)), series, count), len(series) - 1)],
+    )
     # a record that came after the last level sample is ahead from the next sample on
     ahead_for = now - ahead_since - np.where(level >= 0, step, 0.0)
 
@@ -155,8 +165,10 @@ def partition_status(
     slope, rising, falling = _robust_trend(lag, window, where)
     age_slope, _, _ = _robust_trend(age, window, where)
 
-    high = np.fmax.reduceat(np.where(np.isnan(committed), -np.inf, committed),
-                            np.flatnonzero(np.diff(series, prepend=-1)))
+    high = np.fmax.reduceat(
+        np.where(np.isnan(committed), -np.inf, committed),
+        np.flatnonzero(np.diff(series, prepend=-1)),
+    )
     recent = window & cleaned["rewound"].to_numpy()[where.order]
     rewinds = np.zeros(count, dtype=bool)
     rewinds[series[recent]] = True
@@ -198,9 +210,15 @@ def partition_status(
 
 
 _STATUS_DTYPES = {
-    "status": "str", "burrow": "str", "lag_messages": "float64", "time_lag_seconds": "float64",
-    "censored": "bool", "committed_offset": "float64", "last_progress": "datetime64[us, UTC]",
-    "frozen_since": "datetime64[us, UTC]", "lag_slope_per_second": "float64",
+    "status": "str",
+    "burrow": "str",
+    "lag_messages": "float64",
+    "time_lag_seconds": "float64",
+    "censored": "bool",
+    "committed_offset": "float64",
+    "last_progress": "datetime64[us, UTC]",
+    "frozen_since": "datetime64[us, UTC]",
+    "lag_slope_per_second": "float64",
 }
 
 
@@ -280,17 +298,17 @@ def _robust_trend(values: Array, window: Array, where: Layout) -> tuple[Array, A
     score, variance = np.zeros(count), np.ones(count)
     # 276 pairs a series: blocks keep the matrix small
     for begin in range(0, count, 4096):
-        part = grid[begin:begin + 4096]
+        part = grid[begin : begin + 4096]
         rise = part[:, second] - part[:, first]
         known = ~np.isnan(rise)
         some = known.any(axis=1)
         if some.any():
-            slope[begin:begin + 4096][some] = np.nanmedian(
+            slope[begin : begin + 4096][some] = np.nanmedian(
                 rise[some] / (clock[second] - clock[first]), axis=1
             )
         n = (~np.isnan(part)).sum(axis=1).astype("float64")
-        score[begin:begin + 4096] = np.nansum(np.sign(rise), axis=1)
-        variance[begin:begin + 4096] = np.maximum(n * (n - 1) * (2 * n + 5) / 18.0, 1.0)
+        score[begin : begin + 4096] = np.nansum(np.sign(rise), axis=1)
+        variance[begin : begin + 4096] = np.maximum(n * (n - 1) * (2 * n + 5) / 18.0, 1.0)
     z = np.sign(score) * np.maximum(np.abs(score) - 1, 0) / np.sqrt(variance)
     return slope, z > SIGNIFICANT, z < -SIGNIFICANT
 
@@ -303,7 +321,7 @@ def _burrow(where: Layout, committed: Array, log_end: Array, lag: Array, now: fl
     found = []
     for begin, stop in pairwise(bounds):
         rows = np.flatnonzero(~np.isnan(committed[begin:stop])) + begin
-        moved = rows[np.flatnonzero(np.diff(committed[rows], prepend=-1.0))][-burrow.INTERVALS:]
+        moved = rows[np.flatnonzero(np.diff(committed[rows], prepend=-1.0))][-burrow.INTERVALS :]
         ends = np.flatnonzero(~np.isnan(log_end[begin:stop])) + begin
         recent = ends[where.seconds[ends] >= now - burrow.INTERVALS * burrow.OFFSET_REFRESH_SECONDS]
         recent = recent if len(recent) else ends[-1:]
@@ -370,9 +388,16 @@ def state(
     now = float(lag[known[-1]])
     if now <= max(1.0, produced * CAUGHT_UP_SECONDS) and not _one_left_behind(drained):
         return "healthy" if begin is None else "recovered"
-    where = layout(pd.DataFrame({
-        "timestamp": part.index, "group": "", "topic": "", "partition": 0,
-    }))
+    where = layout(
+        pd.DataFrame(
+            {
+                "timestamp": part.index,
+                "group": "",
+                "topic": "",
+                "partition": 0,
+            }
+        )
+    )
     slope, rising, falling = _robust_trend(
         part["lag_messages"].to_numpy(dtype="float64"), np.ones(len(part), dtype=bool), where
     )
@@ -385,6 +410,49 @@ def state(
     if falling[0] and significant:
         return "stalled" if _one_left_behind(drained) else "draining"
     return "healthy" if begin is None else "stalled"
+
+
+def current_onset(cleaned: pd.DataFrame, flow: pd.DataFrame, drained: Drain | None) -> Onset | None:
+    """Return the onset of what is wrong now: the group's, or that of the partitions left behind.
+
+    Parameters
+    ----------
+    cleaned, flow
+        From :func:`lagkit.flow.clean_offsets` and :func:`lagkit.flow.group_flow`.
+    drained
+        The drain at the end, which says what has caught up; None if it could not be had.
+
+    A group that has caught up in total may still hold a partition that never will: a few records
+    of one partition are nothing beside the production of all. Then the earliest onset among those
+    partitions counts, also before one of the group that is over.
+    """
+    whole = onset(flow) if len(flow) else None
+    if drained is None:
+        return whole
+    lag = flow["lag_messages"].dropna()
+    known = flow["produce_per_second"].dropna()
+    usual = float(known.median()) if len(known) else 0.0
+    over = len(lag) > 0 and float(lag.iloc[-1]) <= max(1.0, usual * CAUGHT_UP_SECONDS)
+    if whole is not None and not over:
+        return whole
+    left = drained.partitions.loc[~drained.partitions["caught_up"]]
+    left = left.loc[left["lag_messages"] > 0, ["topic", "partition"]]
+    found = (
+        onset_by_partition(cleaned).merge(left, on=["topic", "partition"]) if len(left) else left
+    )
+    if found.empty:
+        return whole
+    first = found.loc[found["at"].idxmin()]
+    return Onset(
+        at=first["at"],
+        earliest=first["earliest"],
+        latest=first["latest"],
+        drift_before_per_second=0.0,
+        drift_after_per_second=float(first["drift_after_per_second"]),
+        peak=first["peak"],
+        peak_lag_messages=float(first["peak_lag_messages"]),
+        censored=bool(first["censored"]),
+    )
 
 
 def _one_left_behind(drained: Drain | None) -> bool:
@@ -448,8 +516,9 @@ def concentration(
         out[f"{name}_z"] = z
         with np.errstate(invalid="ignore"):
             out[f"{name}_outlier"] = (
-                (z > OUTLIER_Z) & (share >= 2.0 / known) if known > 2 else
-                (share >= 0.9) & (known == 2)
+                (z > OUTLIER_Z) & (share >= 2.0 / known)
+                if known > 2
+                else (share >= 0.9) & (known == 2)
             )
     aligned = alignment(out, labels) if labels is not None else alignment(out, out[[]])
     return Concentration(out, aligned)
@@ -488,8 +557,15 @@ def alignment(partitions: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     NaN when there is one group or one per partition, which says nothing), ``worst`` (label with
     the highest mean lag) and ``worst_share`` of the lag. Best first.
     """
-    columns = ["grouping", "groups", "partitions", "explained", "explained_adjusted", "worst",
-               "worst_share"]
+    columns = [
+        "grouping",
+        "groups",
+        "partitions",
+        "explained",
+        "explained_adjusted",
+        "worst",
+        "worst_share",
+    ]
     names = [name for name in labels.columns if name not in ("group", "topic", "partition")]
     if not names:
         return pd.DataFrame(columns=columns)

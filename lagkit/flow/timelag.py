@@ -51,8 +51,12 @@ def time_lag(cleaned: pd.DataFrame) -> pd.DataFrame:
     known = np.flatnonzero(~np.isnan(end))
     if len(known) and len(asked):
         age[asked], censored[asked] = _ages(
-            segment[known], end[known], where.seconds[known],
-            segment[asked], position[asked], where.seconds[asked],
+            segment[known],
+            end[known],
+            where.seconds[known],
+            segment[asked],
+            position[asked],
+            where.seconds[asked],
         )
     out = cleaned[["timestamp", *KEYS]].iloc[where.order].reset_index(drop=True)
     return out.assign(time_lag_seconds=age, censored=censored)

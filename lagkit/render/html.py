@@ -11,6 +11,7 @@ import base64
 import functools
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lagkit.charts import evidence_weights, sign_of
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from lagkit.report import Query, Report
 
 TEMPLATE = "report.html.j2"
+MOST_FOR = 4
+MOST_AGAINST = 3
+"""Causes named beside a finding; the matrix has them all."""
 STYLE = "templates/report.css"
 START_SCRIPT = "templates/plotly-start.js"
 LIBRARY = "templates/vendor/plotly-cartesian.min.js"
@@ -108,26 +112,39 @@ def _picture(figure: Figure, *, interactive: bool) -> dict[str, Any]:
 
 
 def _finding_row(report: Report, finding: Finding) -> dict[str, Any]:
-    query = query_of(report, finding.query)
+    signed = [
+        (report.title_of(cause), sign_of(weight)) for cause, weight in strongest(finding.weights)
+    ]
     return {
         "finding": finding,
-        "query": query,
-        "query_text": query.statement if query else finding.query,
+        "queries": queries_of(report, finding.query),
         "value": measured(finding.value, finding.unit),
         "baseline": measured(finding.baseline, finding.unit),
-        "weights": [
-            (report.title_of(cause), sign_of(weight))
-            for cause, weight in sorted(
-                finding.weights.items(), key=lambda item: (-item[1], item[0])
-            )
-            if sign_of(weight) != "0"
-        ],
+        "weights": signed,
     }
 
 
-def query_of(report: Report, reference: str) -> Query | None:
-    """Return the query that *reference* names by its id, or None if it is a text of its own."""
-    return next((query for query in report.queries if query.id == reference), None)
+def queries_of(report: Report, references: str) -> list[Query]:
+    """Return the queries that *references* names by id ("prometheus-01, kafka-02").
+
+    Empty where it is a text of its own.
+    """
+    wanted = {name.strip() for name in references.split(",")}
+    found = [query for query in report.queries if query.id in wanted]
+    return found if len(found) == len(wanted) else []
+
+
+def strongest(weights: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return the weights that count, from strongest for to strongest against, not all of them.
+
+    The matrix of the report has every one.
+    """
+    counted = sorted(
+        ((cause, weight) for cause, weight in weights.items() if sign_of(weight) != "0"),
+        key=lambda item: (-item[1], item[0]),
+    )
+    speaking = [item for item in counted if item[1] > 0][:MOST_FOR]
+    return speaking + [item for item in counted if item[1] < 0][-MOST_AGAINST:]
 
 
 def measured(value: float | None, unit: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lagkit.charts import sign_of
-from lagkit.render.html import STATUS, measured, query_of
+from lagkit.render.html import STATUS, measured, strongest
 from lagkit.render.text import SAFETY
 from lagkit.wording import clock, count, duration, percent, plural, printable, visible
 
@@ -165,11 +165,9 @@ def _findings(report: Report) -> str:
         )
     rows = []
     for finding in verdict.findings:
-        query = query_of(report, finding.query)
         weights = ", ".join(
             f"{sign_of(weight)} {escape(report.title_of(cause))}"
-            for cause, weight in sorted(finding.weights.items(), key=lambda i: (-i[1], i[0]))
-            if sign_of(weight) != "0"
+            for cause, weight in strongest(finding.weights)
         )
         quote = f"<br>{code(printable(finding.quote, limit=300))}" if finding.quote else ""
         rows.append(
@@ -181,7 +179,7 @@ def _findings(report: Report) -> str:
                 escape(measured(finding.value, finding.unit)) or "–",
                 escape(measured(finding.baseline, finding.unit)) or "–",
                 weights or "nothing",
-                code(query.id if query else finding.query) if finding.query else finding.source,
+                code(finding.query) if finding.query else finding.source,
             )
         )
     return table(("began", "finding", "value", "before", "for and against", "query"), rows)

@@ -54,8 +54,7 @@ def first_screen(verdict: Verdict) -> str:
         _heading(verdict),
         _line("VERDICT", headline_text(verdict)),
         _line("EVIDENCE", _evidence(verdict)),
-        _line("  for", _joined(_for(top)) or "nothing that singles it out"),
-        _line("  against", _against(verdict, top)),
+        *_reasons(verdict, top),
         _line("  next", verdict.next_check) if verdict.next_check else "",
         _line("RUN", _run(verdict.actions)),
         _line("DEADLINE", deadline_text(verdict)),
@@ -175,8 +174,16 @@ def _joined(sentences: Iterable[str]) -> str:
     return text
 
 
-def _for(top: RankedCause | None) -> Sequence[str]:
-    return [line.statement for line in top.evidence_for] if top else []
+def _reasons(verdict: Verdict, top: RankedCause | None) -> list[str]:
+    """Return the lines for and against; without a cause there is only what was seen."""
+    if top is None or top.cause == UNKNOWN_CAUSE:
+        seen = _joined(finding.statement for finding in verdict.findings)
+        return [_line("  seen", seen or "nothing that speaks for any cause")]
+    supported = _joined(line.statement for line in top.evidence_for)
+    return [
+        _line("  for", supported or "nothing that singles it out"),
+        _line("  against", _against(top)),
+    ]
 
 
 def _without_label(sentences: Iterable[str]) -> list[str]:
@@ -185,10 +192,10 @@ def _without_label(sentences: Iterable[str]) -> list[str]:
     return [text.replace(". Do not ", "; do not ") for text in bare]
 
 
-def _against(verdict: Verdict, top: RankedCause | None) -> str:
-    if top is not None and top.evidence_against:
-        return _joined([line.statement for line in top.evidence_against])
-    blind = len(top.not_checked) if top is not None else len(verdict.not_checked)
+def _against(top: RankedCause) -> str:
+    if top.evidence_against:
+        return _joined(line.statement for line in top.evidence_against)
+    blind = len(top.not_checked)
     if blind:
         return f"nothing seen; {plural(blind, 'check')} without data could change the verdict"
     return "nothing seen"

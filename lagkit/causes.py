@@ -82,8 +82,17 @@ class EvidenceKind:
         return math.log(p / base) if present else math.log((1 - p) / (1 - base))
 
     def points_to(self) -> tuple[str, ...]:
-        """Return the causes this kind discriminates: those of level ``++``."""
+        """Return the causes of level ``++``."""
         return tuple(cause for cause, level in self.levels.items() if level == "++")
+
+    def singles_out(self) -> str | None:
+        """Return the cause that this kind alone points to; None if it is none, or several.
+
+        Only such a kind grounds a verdict: members leave a group when they die, and just so when
+        they are cut off.
+        """
+        pointed = self.points_to()
+        return pointed[0] if len(pointed) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +288,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         _BOTH,
         {
             _SP: "++",
-            _QT: "++",
+            _QT: "+",
             _BO: "+",
             _NW: "+",
             _PM: ".",
@@ -579,11 +588,6 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {
             _SP: "++",
             _MS: "+",
-            _CD: "-",
-            _RB: "-",
-            _PM: "-",
-            _NW: "-",
-            _BO: "-",
             _KS: "-",
             _UP: "-",
             _HT: "-",
@@ -609,12 +613,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         _K8S,
         {
             _SP: "++",
-            _MS: ".",
-            _CD: "-",
-            _RB: "-",
-            _PM: "-",
-            _NW: "-",
-            _BO: "-",
+            _MS: "+",
             _KS: "-",
             _HT: "-",
             _QT: "-",

@@ -162,10 +162,11 @@ def _patient(name: str, answer: Answer | None) -> Patient:
     outcomes = answer.queries["outcome"]
     missing = [Missing(blind.what, blind.why, blind.fix) for blind in answer.blind]
     refused = answer.queries.loc[outcomes.isin(REFUSED)]
-    missing += [
-        Missing(str(row["statement"]), f"{row['outcome']}: {row['detail']}", "")
-        for row in refused.to_dict("records")
-    ]
+    if not missing:  # else the source has already said in words what these cost
+        missing = [
+            Missing(str(row["statement"]), f"{row['outcome']}: {row['detail']}", "")
+            for row in refused.to_dict("records")
+        ]
     return Patient(
         name=name,
         status=answer.status,

@@ -464,7 +464,7 @@ def normalise(
         naive, or two rows share a key.
     """
     schema = FRAMES[name]
-    raw = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame.from_records(list(rows))
+    raw = rows if isinstance(rows, pd.DataFrame) else _table(list(rows))
     if raw.empty:
         return empty(name)
     unknown = sorted(set(raw.columns) - {column.name for column in schema.columns})
@@ -498,6 +498,14 @@ def normalise(
     return typed
 
 
+def _table(rows: list[Mapping[str, Any]]) -> pd.DataFrame:
+    try:
+        return pd.DataFrame.from_records(rows)
+    except UnicodeEncodeError:
+        # as objects nothing is encoded yet; see _text
+        return pd.DataFrame(rows, dtype="object")
+
+
 def _cast(frame: str, column: Column, values: pd.Series[Any]) -> pd.Series[Any]:
     try:
         if column.dtype == TIME:
@@ -507,7 +515,7 @@ def _cast(frame: str, column: Column, values: pd.Series[Any]) -> pd.Series[Any]:
         if column.dtype in (WHOLE, FLAG):
             return values.astype("object").where(values.notna(), pd.NA).astype(column.dtype)
         return pd.to_numeric(values).astype(NUMBER)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         msg = f"frame {frame!r}, column {column.name!r}: not {column.dtype}: {error}"
         raise FrameError(msg) from None
 

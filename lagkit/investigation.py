@@ -416,7 +416,7 @@ def _not_checked(
     if (believed := _false_zero(incident)) is not None:
         told.append(believed)
     told += [
-        f"{gap.what}: {gap.why}" + (f" Fix: {gap.fix}" if gap.fix else "")
+        f"{gap.what}: {gap.why.rstrip('.')}" + (f". {gap.fix}" if gap.fix else "")
         for gap in incident.coverage
     ]
     told += [

@@ -50,8 +50,11 @@ UNGROUNDED_CAP = 0.5
 """A cause that cites no discriminating evidence in time is never more probable than this, nor than
 the most probable cause that does."""
 
-UNGROUNDED_KEEP = 0.5
-"""Share of its probability a cause keeps when nothing at all is grounded."""
+VERDICT_FROM = 0.5
+"""A cause is named from here on: more likely than not. To be chosen on the calibration split."""
+
+REJECTED_KEEP = 0.5
+"""Share of their probability that causes keep when none of them is named."""
 
 ACTIVE_NATS = 1.0
 """Own evidence a grounded cause needs to count as at work beside the primary one."""
@@ -131,7 +134,10 @@ def rank(
     helped = [_with_mechanism(item, weighed, grounded, catalogue) for item in weighed]
     own = _support([dict(item.own) for item in weighed], priors, weighed)
     probabilities = _gate(_posterior(priors, _support(helped, priors, weighed)), grounded)
-    order = sorted(priors, key=lambda cause: (-probabilities[cause], -priors[cause], cause))
+    order = sorted(
+        priors,
+        key=lambda cause: (-probabilities[cause], not grounded[cause], -priors[cause], cause),
+    )
     primary = order[0]
     causes = tuple(
         _ranked(
@@ -188,7 +194,7 @@ def _is_late(check: Check, onset: Onset | None, tolerance_seconds: float) -> boo
 
 def _grounded(cause: str, weighed: Sequence[_Weighed]) -> bool:
     return any(
-        item.check.outcome == "present" and not item.late and item.kind.level(cause) == "++"
+        item.check.outcome == "present" and not item.late and item.kind.singles_out() == cause
         for item in weighed
     )
 
@@ -276,20 +282,24 @@ def _posterior(priors: Mapping[str, float], support: Mapping[str, float]) -> dic
     return dict(zip(names, (shares / shares.sum()).tolist(), strict=True))
 
 
-def _gate(probabilities: dict[str, float], grounded: Mapping[str, bool]) -> dict[str, float]:
-    """Cap what cites no discriminating evidence in time; ``unknown`` takes what is cut off."""
-    out = dict(probabilities)
-    nothing = not any(grounded.values())
+def _gate(probabilities: Mapping[str, float], grounded: Mapping[str, bool]) -> dict[str, float]:
+    """Cap what cites no discriminating evidence in time; ``unknown`` takes what is cut off.
+
+    A cause less likely than not is no verdict: then all of them give way to ``unknown``, in the
+    order they have (Chow 1970: reject below a threshold).
+    """
     # What cites nothing must not stand above what does.
-    best = max((p for cause, p in probabilities.items() if grounded[cause]), default=1.0)
-    cap = min(UNGROUNDED_CAP, best)
-    for cause, probability in probabilities.items():
-        if cause == UNKNOWN or grounded[cause]:
-            continue
-        keep = probability * UNGROUNDED_KEEP if nothing else min(probability, cap)
-        out[UNKNOWN] += probability - keep
-        out[cause] = keep
-    return out
+    best = max((p for cause, p in probabilities.items() if grounded[cause]), default=0.0)
+    cap = min(UNGROUNDED_CAP, best) if best else UNGROUNDED_CAP
+    kept = {
+        cause: probability if grounded[cause] else min(probability, cap)
+        for cause, probability in probabilities.items()
+        if cause != UNKNOWN
+    }
+    top = max(kept, key=lambda cause: kept[cause])
+    if not best or kept[top] < VERDICT_FROM:
+        kept = {cause: probability * REJECTED_KEEP for cause, probability in kept.items()}
+    return {**kept, UNKNOWN: 1.0 - sum(kept.values())}
 
 
 def _ranked(
@@ -370,7 +380,8 @@ def _side_role(
     ]
     if pointing and cause in catalogue.downstream_of(primary):
         return "mechanism"
-    if any(not item.late for item in pointing) and own >= ACTIVE_NATS:
+    grounded = any(not item.late and item.kind.singles_out() == cause for item in pointing)
+    if grounded and own >= ACTIVE_NATS:
         return "contributing"
     return "none"
 

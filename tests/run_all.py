@@ -58,13 +58,11 @@ class Tally:
                 self.counts[key] += count
 
 
-def start_lab_install() -> subprocess.Popen[bytes] | None:
+def start_lab_install() -> subprocess.Popen[bytes]:
     """Build the lab's servers in the background, into the user's cache."""
-    if not (ROOT / "lab" / "__main__.py").exists():
-        return None
     with INSTALL_LOG.open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "lab", "install"], cwd=ROOT, stdout=log, stderr=log
+            [sys.executable, "-u", "-m", "lab", "install"], cwd=ROOT, stdout=log, stderr=log
         )
 
 
@@ -105,11 +103,10 @@ def main() -> int:
             "--nbval-sanitize-with=tests/notebooks/sanitize.cfg",
             "notebooks",
         )
-        if install is not None:
-            wait_for_lab(install, started)
+        wait_for_lab(install, started)
         tally.pytest("real", "-m", "real", "tests")
     finally:
-        if install is not None and install.poll() is None:
+        if install.poll() is None:
             install.terminate()
             install.wait()
     counts = ", ".join(f"{count} {name}" for name, count in tally.counts.items() if count)

@@ -14,7 +14,7 @@ from lagkit.frames import FRAMES, FLAG, NUMBER, TEXT, TIME, WHOLE, FrameError, n
 AT = pd.Timestamp("2026-11-23T02:00:00Z")
 
 
-def row(name: str, **changes: object) -> dict[str, object]:
+def row(name: str, /, **changes: object) -> dict[str, object]:
     """Return a row of the frame *name* that has exactly what is required."""
     values = {TIME: AT, TEXT: "x", NUMBER: 1.0, WHOLE: 1, FLAG: True}
     made = {column.name: values[column.dtype] for column in FRAMES[name].columns if column.required}

@@ -24,6 +24,14 @@ PARAMETERS = 'greeting: str = "none"  # said by the next cell\ncount: int = 1'
 DEADLINE = 60.0
 
 
+@pytest.fixture(scope="module")
+def short_deadline(tmp_path_factory) -> float:
+    """Return a deadline that strikes in a hanging cell, not before its kernel has started here."""
+    record = run(tmp_path_factory.mktemp("measure"), "print('started')")
+    assert record.finished
+    return 4.0 + 2.5 * record.seconds
+
+
 def write_notebook(folder: Path, *sources: str, parameters: str = PARAMETERS) -> Path:
     notebook = nbformat.v4.new_notebook()
     notebook.cells.append(nbformat.v4.new_markdown_cell("# Test", id="title"))
@@ -75,15 +83,18 @@ def test_system_exit_zero_is_a_failure_not_a_success(tmp_path):
     assert (record.outcome, record.cell) == ("cell_failed", 2)
 
 
-def test_a_hanging_cell_is_cut_at_the_deadline_and_says_so(tmp_path):
+def test_a_hanging_cell_is_cut_at_the_deadline_and_says_so(tmp_path, short_deadline):
     record = run(
-        tmp_path, "print('before', flush=True)", "import time; time.sleep(600)", deadline=6.0
+        tmp_path,
+        "print('before', flush=True)",
+        "import time; time.sleep(600)",
+        deadline=short_deadline,
     )
     assert (record.outcome, record.cell, record.cells_done) == ("deadline", 3, 2)
     assert streams(tmp_path / "out.ipynb") == "before\n"
 
 
-def test_a_cell_that_swallows_the_interrupt_is_killed(tmp_path):
+def test_a_cell_that_swallows_the_interrupt_is_killed(tmp_path, short_deadline):
     stubborn = (
         "import time\n"
         "while True:\n"
@@ -92,7 +103,7 @@ def test_a_cell_that_swallows_the_interrupt_is_killed(tmp_path):
         "    except KeyboardInterrupt:\n"
         "        pass"
     )
-    record = run(tmp_path, stubborn, deadline=6.0)
+    record = run(tmp_path, stubborn, deadline=short_deadline)
     assert (record.outcome, record.cell) == ("deadline", 2)
 
 
@@ -109,9 +120,9 @@ def test_a_run_without_a_kernel_is_not_started(tmp_path, monkeypatch):
     assert run(tmp_path, "1").outcome == "not_started"
 
 
-def test_no_process_outlives_a_run_that_was_cut(tmp_path):
+def test_no_process_outlives_a_run_that_was_cut(tmp_path, short_deadline):
     source = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-    run(tmp_path, source, deadline=6.0)
+    run(tmp_path, source, deadline=short_deadline)
     kernel = int(streams(tmp_path / "out.ipynb"))
     with pytest.raises(ProcessLookupError):
         os.kill(kernel, 0)

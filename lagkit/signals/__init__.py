@@ -50,6 +50,13 @@ class Context:
         return onset.earliest if onset is not None else self.incident.start
 
     @property
+    def history_source(self) -> SourceName:
+        """Where the flow's offsets come from: an exporter's history, or Kafka's few snapshots."""
+        moments = self.incident.offsets["timestamp"]
+        exported = bool(self.flow.cleaned["timestamp"].isin(moments).any())
+        return "prometheus" if exported else "kafka"
+
+    @property
     def consumer_logs(self) -> pd.DataFrame:
         """The log lines of the consumer's pods inside the window."""
         logs = self.incident.logs

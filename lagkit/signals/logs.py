@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
@@ -135,13 +135,24 @@ def _repeated(
             f"{len(after)} log lines of {pods} pod{'s' if pods != 1 else ''} speak of {what}",
             "kubernetes",
             query,
-            onset=after["timestamp"].min(),
+            onset=_began(context, logs, after["pod"], after["timestamp"].min()),
             value=float(len(after)),
             baseline=float(len(hits) - len(after)),
             unit="lines",
             quote=str(after["message"].iloc[0])[:300],
         ),
     )
+
+
+def _began(
+    context: Context, logs: pd.DataFrame, pods: Iterable[str], first: pd.Timestamp
+) -> pd.Timestamp | None:
+    """Return *first*, or None if the logs of *pods* do not reach back to the onset.
+
+    Kubernetes keeps the log of one earlier container: of a crash loop only the last rounds.
+    """
+    reach = logs.loc[logs["pod"].isin(list(pods)), "timestamp"].min()
+    return None if pd.notna(reach) and reach > context.onset_at else first
 
 
 def _record_patterns(topics: tuple[str, ...]) -> re.Pattern[str]:
@@ -163,7 +174,7 @@ def _names_record(messages: pd.Series[str], topics: tuple[str, ...]) -> pd.Serie
 
 
 def failing_records(logs: pd.DataFrame, topics: tuple[str, ...]) -> pd.DataFrame:
-    """Return partition, offset, times, first_at, quote of records that warnings and errors name."""
+    """Return records named by warnings and errors: partition, offset, times, first_at, pods."""
     loud = logs.loc[logs["level"].isin(["ERROR", "CRITICAL", "FATAL", "WARNING", "WARN"])]
     found = loud["message"].str.extract(_record_patterns(topics))
     partition = found[0].fillna(found[2]) if len(found) else found[0]
@@ -183,7 +194,7 @@ def failing_records(logs: pd.DataFrame, topics: tuple[str, ...]) -> pd.DataFrame
             times=("message", "size"),
             first_at=("timestamp", "min"),
             quote=("message", "first"),
-            pods=("pod", "nunique"),
+            pods=("pod", "unique"),
         )
         .sort_values(
             ["times", "partition", "offset"], ascending=[False, True, True], ignore_index=True
@@ -242,7 +253,7 @@ def _same_record(context: Context, logs: pd.DataFrame) -> Check:
                 ),
                 "kubernetes",
                 query,
-                onset=row.first_at,
+                onset=_began(context, logs, row.pods, row.first_at),
                 value=float(row.times),
                 baseline=1.0,
                 unit="lines",
@@ -305,7 +316,7 @@ def _downstream(context: Context, logs: pd.DataFrame) -> Check:
             "downstream calls" + (f", {took.median():.2g} s in the median" if len(took) else ""),
             "kubernetes",
             query,
-            onset=after["timestamp"].min(),
+            onset=_began(context, logs, after["pod"], after["timestamp"].min()),
             value=float(took.median()) if len(took) else float(len(after)),
             unit="seconds" if len(took) else "lines",
             quote=str(after["message"].iloc[0])[:300],

@@ -12,6 +12,7 @@ from lagkit.signals import Context, absent, not_checked, present, queries_of
 ROLLOUT_BEFORE = pd.Timedelta("10min")
 """A rollout this long before the onset may have brought it (lag.md 2.7)."""
 _LEAD = pd.Timedelta("2min")
+_STARTUP = pd.Timedelta("30s")
 # 143 = ended by SIGTERM, 0 = done: how a rollout or a scale-down ends a healthy container.
 _ORDERLY_EXITS = (0, 143)
 _BAD_WAITING = (
@@ -128,7 +129,8 @@ def _began(context: Context, row: object, since: pd.Timestamp) -> pd.Timestamp |
     restarts = row.restart_count  # type: ignore[attr-defined]
     finished = row.last_finished_at  # type: ignore[attr-defined]
     created = row.created_at  # type: ignore[attr-defined]
-    if pd.notna(created) and created >= since:
+    # A pod that ran for a while before it failed did not begin to fail when it was made.
+    if pd.notna(created) and created >= context.onset_earliest - _STARTUP:
         starts.append(created)
     elif pd.notna(finished) and not (pd.notna(restarts) and restarts > 1):
         starts.append(finished)

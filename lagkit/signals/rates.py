@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from lagkit.model import Check, Finding, SourceName
+from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
 
 SPIKE_RATIO = 1.5
@@ -37,7 +37,7 @@ def demand_and_supply(context: Context) -> Iterator[Check]:
     totals = flow.group
     query = queries_of(context.incident.offsets)
     # A handful of snapshots is no history, however much of it is known.
-    no_history = context.incident.offsets.empty
+    no_history = context.history_source == "kafka"
     if no_history or totals.empty or totals["produce_per_second"].notna().sum() < 3:
         yield from _from_snapshots(context)
         return
@@ -275,10 +275,9 @@ def _from_snapshots(context: Context) -> Iterator[Check]:
 def calm(context: Context) -> Iterator[Check]:
     """Answer whether this is an incident at all."""
     flow, promise = context.flow, context.group.promise_seconds
-    own = context.incident.partitions
-    history = len(context.incident.offsets) > 0
-    query = queries_of(context.incident.offsets if history else own)
-    source: SourceName = "prometheus" if history else "kafka"
+    source = context.history_source
+    incident = context.incident
+    query = queries_of(incident.offsets if source == "prometheus" else incident.partitions)
     ages = flow.time_lag
     if ages.empty or ages["time_lag_seconds"].notna().sum() == 0:
         reason = context.gap("prometheus", "offsets")

@@ -104,11 +104,8 @@ def mine(answer: Answer, group: str) -> pd.DataFrame:
     return rows[rows["group"] == group]
 
 
-def test_offsets_are_exact_and_a_partition_without_a_commit_is_unknown(
-    place: Place, consumer: Consumer
-) -> None:
-    commit_of_zero = [TopicPartition(place.topic, 0, 4)]
-    consumer.commit(offsets=commit_of_zero, asynchronous=False)
+def test_offsets_are_exact_and_a_partition_without_a_commit_is_unknown(place: Place) -> None:
+    commit(place, place.group, 0, 4)
     answer = read(place)
     assert answer.status == "ok", answer.blind
     rows = mine(answer, place.group)

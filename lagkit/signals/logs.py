@@ -280,7 +280,7 @@ def _passed(context: Context, records: pd.DataFrame) -> pd.Series[bool]:
 def _names_downstream(context: Context, logs: pd.DataFrame) -> pd.Series[bool]:
     """Tell which lines name a downstream of the runbook."""
     names = "|".join(re.escape(entry.name) for entry in context.group.downstream)
-    pattern = re.compile(rf"(?i)(?<![a-z])(?:{names})(?![a-z])" if names else r"(?!)")
+    pattern = re.compile(rf"(?i)(?<![a-z])(?:{names})(?![a-z_])" if names else r"(?!)")
     return logs["message"].str.contains(pattern)
 
 

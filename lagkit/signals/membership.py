@@ -74,7 +74,13 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
     state = str(now["state"].iloc[-1]) if len(now) and pd.notna(now["state"].iloc[-1]) else ""
     short = after.loc[after["member_count"] < usual] if not np.isnan(usual) else after.iloc[0:0]
     fewer = len(short) >= max(1, MISSING_SHARE * len(after))
-    if current == 0 or (not np.isnan(usual) and current < usual) or fewer:
+    wanted = _ready_pods(context)
+    if (
+        current == 0
+        or (not np.isnan(usual) and current < usual)
+        or (np.isnan(usual) and current < wanted)
+        or fewer
+    ):
         since = short["timestamp"].iloc[0] if len(short) else None
         lowest = min([current, *short["member_count"]])
         return present(
@@ -87,7 +93,13 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
                     else f"the group has {current:.0f} members"
                 )
                 + (f", as few as {lowest:.0f} since the onset" if lowest < current else "")
-                + (f"; it had {usual:.0f} before" if not np.isnan(usual) else "")
+                + (
+                    f"; it had {usual:.0f} before"
+                    if not np.isnan(usual)
+                    else f"; {wanted} pods are ready"
+                    if current < wanted
+                    else ""
+                )
                 + (f" (state {state})" if state else ""),
                 source,
                 query,
@@ -107,6 +119,13 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
         source,
         query,
     )
+
+
+def _ready_pods(context: Context) -> int:
+    """Return how many consumer pods are ready: each of them should be a member by now."""
+    pods = context.incident.pods
+    ready = (pods["role"] == "consumer") & pods["ready"].fillna(False).astype(bool)
+    return int(pods.loc[ready, "pod"].nunique())
 
 
 def _reads_now(context: Context) -> bool:

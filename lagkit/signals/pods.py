@@ -9,8 +9,9 @@ import pandas as pd
 from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, queries_of
 
-ROLLOUT_BEFORE = pd.Timedelta("10min")
-"""A rollout this long before the onset may have brought it (lag.md 2.7)."""
+ROLLOUT_BEFORE = pd.Timedelta("3min")
+"""A rollout this long before the onset may have brought it: pods start, join and meet their first
+records. After that the group has shown that it can run this revision."""
 _LEAD = pd.Timedelta("2min")
 _STARTUP = pd.Timedelta("30s")
 # 143 = ended by SIGTERM, 0 = done: how a rollout or a scale-down ends a healthy container.

@@ -314,10 +314,17 @@ def _ranked(
     primary: str,
     catalogue: Catalogue,
 ) -> RankedCause:
+    told = sorted(
+        (
+            (_SEES_IT[item.check.source], item.kind.id, item, weights[cause])
+            for item, weights in zip(weighed, helped, strict=True)
+            if abs(weights[cause]) >= _NEGLIGIBLE_NATS
+        ),
+        key=lambda row: (-abs(row[3]), row[0], row[1]),
+    )
     lines = [
-        Evidence(_evidence_id(item.check), round(weights[cause], 3), _sentence(item.check))
-        for item, weights in zip(weighed, helped, strict=True)
-        if abs(weights[cause]) >= _NEGLIGIBLE_NATS
+        Evidence(_evidence_id(item.check), round(nats, 3), _sentence(item.check))
+        for _, _, item, nats in told
     ]
     pointing = [item for item in weighed if item.kind.level(cause) == "++"]
     unchecked = [
@@ -346,12 +353,8 @@ def _ranked(
         prior=priors[cause],
         status=status,
         role=role,
-        evidence_for=tuple(
-            sorted((e for e in lines if e.weight > 0), key=lambda e: (-e.weight, e.id))
-        ),
-        evidence_against=tuple(
-            sorted((e for e in lines if e.weight < 0), key=lambda e: (e.weight, e.id))
-        ),
+        evidence_for=tuple(line for line in lines if line.weight > 0),
+        evidence_against=tuple(line for line in lines if line.weight < 0),
         not_checked=tuple(
             f"{item.kind.question} {item.check.reason}".strip() for item in unchecked
         ),
@@ -387,6 +390,8 @@ def _side_role(
 
 
 _NEGLIGIBLE_NATS = 0.15
+# Of equal weight, who sees the thing itself speaks before who sees its effect on offsets.
+_SEES_IT = {"downstream": 0, "kubernetes": 1, "kafka": 2, "prometheus": 3}
 
 
 def _would_change(cause: str, item: _Weighed) -> str:

@@ -25,7 +25,7 @@ FILES = sorted(LABELS)
 EXPECTED = {
     "baseline": {"promise_kept"},
     "slow_processing_awx": {"downstream_slow", "slower_with_all_members"},
-    "consumer_down_crash_loop": {"containers_failing", "pods_unavailable"},
+    "consumer_down_crash_loop": {"containers_failing", "members_missing"},
     "poison_message_retry": {"partition_frozen", "same_record_fails"},
     "poison_message_crash": {"same_record_fails"},
     "message_spike": {"production_spike", "consumption_at_capacity"},
@@ -99,3 +99,10 @@ def test_a_missing_source_weakens_the_verdict_but_never_turns_it_into_another_ca
     assert blind.cause in (LABELS[file]["cause"], "unknown"), repr(blind)
     assert any(source in text for text in blind.verdict.not_checked)
     assert sum(entry.probability for entry in blind.ranking) == pytest.approx(1.0)
+
+
+def test_an_exporter_that_reports_lag_zero_without_a_log_end_is_not_believed() -> None:
+    result = lk.investigate(lk.open(FOLDER.parent / "lying" / "klag_exporter_false_zero.lagkit"))
+    assert result.cause in ("slow_processing", "unknown"), repr(result)
+    assert "klag-exporter wrote a lag of 0 without a log end" in result.verdict.not_checked[0]
+    assert result.verdict.impact.lag_messages_now > 1000, "Kafka itself knows the backlog"

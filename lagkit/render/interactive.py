@@ -212,6 +212,8 @@ def _x_axis(figure: Figure) -> dict[str, Any]:
         "range": list(figure.x_range),
         "anchor": anchor,
         "tickformat": "%H:%M\n%b %d UTC",
+        # ticks closer than a minute would all show the same one
+        "tickformatstops": [{"dtickrange": [None, 59_999], "value": "%H:%M:%S\n%b %d UTC"}],
         "hoverformat": "%Y-%m-%d %H:%M:%S UTC",
     }
 

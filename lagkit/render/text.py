@@ -1,4 +1,6 @@
-"""The first screen: at most twelve lines of at most a hundred characters, the same everywhere.
+"""The first screen: at most twelve lines, the same everywhere.
+
+A line has at most a hundred characters, but the one with the command: that is for copying.
 
 Says what is wrong, how likely, from what, what to run next, how long there is and what not to do.
 The likelihood of the cause and the confidence in the evidence stand in different lines: a reader
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 LINES = 12
 LABEL = 12
+LONGEST_COMMAND = 200
 UNKNOWN_CAUSE = "unknown"
 
 STATES = {
@@ -56,7 +59,7 @@ def first_screen(verdict: Verdict) -> str:
         _line("EVIDENCE", _evidence(verdict)),
         *_reasons(verdict, top),
         _line("  next", verdict.next_check) if verdict.next_check else "",
-        _line("RUN", _run(verdict.actions)),
+        f"{'RUN':<{LABEL}}{_run(verdict.actions)}",
         _line("DEADLINE", deadline_text(verdict)),
         _line("CATCH-UP", catch_up_text(verdict)),
         _line("IMPACT", impact_text(verdict)),
@@ -67,11 +70,23 @@ def first_screen(verdict: Verdict) -> str:
 
 
 def headline_text(verdict: Verdict) -> str:
-    """Return the likelihood in words before the cause; that no cause is known has none."""
+    """Return the likelihood in words before the cause, and what is at work beside it.
+
+    That no cause is known has no likelihood.
+    """
     headline = verdict.verdict
     if headline.cause == UNKNOWN_CAUSE:
         return headline.summary
-    return f"{headline.likelihood_term} \N{EM DASH} {headline.summary}"
+    title = headline.summary.partition(":")[0]
+    beside = {
+        role: ", ".join(entry.cause for entry in verdict.ranking if entry.role == role)
+        for role in ("mechanism", "contributing")
+    }
+    return (
+        f"{headline.likelihood_term} \N{EM DASH} {title}"
+        + (f", which set off {beside['mechanism']}" if beside["mechanism"] else "")
+        + (f", together with {beside['contributing']}" if beside["contributing"] else "")
+    )
 
 
 def deadline_text(verdict: Verdict) -> str:
@@ -210,13 +225,11 @@ def _evidence(verdict: Verdict) -> str:
 
 
 def _run(actions: Sequence[Action]) -> str:
-    """Return the first command, whole or not at all: half a command is a trap."""
+    """Return the first command, whole: half a command is a trap, so its line may be longer."""
     if not actions:
         return "no command of the runbook fits"
     first = actions[0]
-    safety = f"   [{SAFETY[first.safety]}]"
-    command = printable(first.command)
-    multiline = len(first.command.strip().splitlines()) > 1
-    if multiline or len(command) + len(safety) > WIDTH - LABEL:
+    safety = f"   # {SAFETY[first.safety]}"  # so that the whole line may be pasted
+    if len(first.command.strip().splitlines()) > 1 or len(first.command) > LONGEST_COMMAND:
         return f"{printable(first.title) or 'the first action'}: see the report{safety}"
-    return command + safety
+    return printable(first.command) + safety

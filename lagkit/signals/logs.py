@@ -312,8 +312,8 @@ def _downstream(context: Context, logs: pd.DataFrame) -> Check:
         "downstream_complaints",
         Finding(
             "downstream_complaints",
-            f"{len(after)} warnings of {after['pod'].nunique()} pods complain of slow or failed "
-            "downstream calls" + (f", {took.median():.2g} s in the median" if len(took) else ""),
+            f"{len(after)} log lines of {after['pod'].nunique()} pods complain of the downstream"
+            + (f", calls take {took.median():.2g} s in the median" if len(took) else ""),
             "kubernetes",
             query,
             onset=_began(context, logs, after["pod"], after["timestamp"].min()),

@@ -228,7 +228,7 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
         kind,
         Finding(
             kind,
-            f"all members are there and steady, yet the group reads "
+            f"all members are steady, yet the group reads "
             f"{quantity(shares.consume_now)}/s instead of {quantity(shares.consume_baseline)}/s",
             missing.source,
             missing.query,

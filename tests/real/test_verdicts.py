@@ -19,7 +19,7 @@ BASELINE_SECONDS = 75
 HOLD_SECONDS = 75  # above session timeouts, a crash loop's pauses and every evidence's delay
 DISCRIMINATING = {
     "slow_processing_awx": {"downstream_slow", "slower_with_all_members", "downstream_complaints"},
-    "consumer_down_crash_loop": {"containers_failing", "pods_unavailable", "startup_failures"},
+    "consumer_down_crash_loop": {"containers_failing"},
 }
 
 

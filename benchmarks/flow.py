@@ -49,8 +49,11 @@ def with_lagkit(frame: pd.DataFrame) -> dict[str, float]:
     began = time.process_time()
     cleaned = flow.clean_offsets(frame)
     seconds["clean_offsets"] = time.process_time() - began
-    for name, step in (("rates", flow.rates), ("time_lag", flow.time_lag),
-                       ("group_flow", flow.group_flow)):
+    for name, step in (
+        ("rates", flow.rates),
+        ("time_lag", flow.time_lag),
+        ("group_flow", flow.group_flow),
+    ):
         began = time.process_time()
         step(cleaned)
         seconds[name] = time.process_time() - began
@@ -112,10 +115,14 @@ def main() -> None:
     for name, seconds in total.items():
         print(f"  {name:14} {seconds:8.2f} s  {seconds / points * 1e9:7.0f} ns a point")
     print(f"  lagkit, same job (clean + rates + time_lag)  {same_job:8.2f} s")
-    print(f"  pandas loop, scaled from {few} partitions     {loop:8.2f} s"
-          f"   lagkit is {loop / same_job:.2f} times as fast")
-    print(f"  numpy floor, no cleaning, ready matrices     {floor:8.2f} s"
-          f"   lagkit takes {same_job / floor:.1f} times as long")
+    print(
+        f"  pandas loop, scaled from {few} partitions     {loop:8.2f} s"
+        f"   lagkit is {loop / same_job:.2f} times as fast"
+    )
+    print(
+        f"  numpy floor, no cleaning, ready matrices     {floor:8.2f} s"
+        f"   lagkit takes {same_job / floor:.1f} times as long"
+    )
     print(f"  peak memory {peak_mb:,.0f} MB with {options.chunk:,} partitions at once")
 
 

@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 from replayed_queue import GROUP, START, TOPIC, moment, offsets, queue
 
-from lagkit import frames, runbook
+from lagkit import frames, runbook, signals
 from lagkit.incident import Gap, Incident
-from lagkit.investigation import Result, investigate
-from lagkit.model import SourceReport
+from lagkit.investigation import Result, investigate, measure
+from lagkit.model import Check, SourceReport
+from lagkit.ownership import owners
 
 MINUTES, STEP, PARTITIONS, MEMBERS = 30, 15, 6, 3
 SECONDS = 60 * MINUTES
@@ -328,8 +329,12 @@ _CHANGES: Mapping[str, Callable[[_Scene], None]] = {
 }
 
 
+@functools.cache
 def make(kind: str = "calm", *, seed: int = 0, step: int = STEP) -> Incident:
-    """Return the incident of *kind*; same kind and seed, same incident."""
+    """Return the incident of *kind*; same kind and seed, same incident.
+
+    Made once: nobody may change it in place. ``make.__wrapped__`` makes it anew.
+    """
     scene = _Scene(np.random.default_rng([KINDS.index(kind), seed]))
     _CHANGES[kind](scene)
     ends, commits = _queues(scene)
@@ -364,6 +369,62 @@ def make(kind: str = "calm", *, seed: int = 0, step: int = STEP) -> Incident:
 def investigated(kind: str, seed: int = 0) -> Result:
     """Return the verdict on ``make(kind)``; made once, for nobody can change it."""
     return investigate(make(kind, seed=seed))
+
+
+def context(incident: Incident) -> signals.Context:
+    """Return what a signal gets to see of *incident*."""
+    group = incident.runbook.group(incident.group)
+    flow = measure(incident, promise_seconds=group.promise_seconds)
+    return signals.Context(incident, flow, owners(incident.members, incident.pods), group)
+
+
+def checks(signal: signals.Signal, incident: Incident) -> dict[str, Check]:
+    """Return what *signal* answers, by kind of evidence."""
+    return {check.kind: check for check in signal(context(incident))}
+
+
+def edited(incident: Incident, name: str, where: Any = True, **values: Any) -> Incident:
+    """Return *incident* with values set in the rows of frame *name* that *where* picks."""
+    table = incident.tables[name]
+    rows = pd.Series(where, index=table.index) if isinstance(where, bool) else where(table)
+    new = {
+        column: table[column].astype("object").where(~rows, value)
+        for column, value in values.items()
+    }
+    return with_tables(incident, **{name: frames.normalise(name, table.assign(**new))})
+
+
+def added(incident: Incident, name: str, *rows: Mapping[str, Any]) -> Incident:
+    """Return *incident* with rows added to frame *name*; what a row lacks is as in the first."""
+    table = incident.tables[name]
+    first = dict(table.iloc[0]) if len(table) else {}
+    more = pd.DataFrame([{**first, **row} for row in rows])
+    both = pd.concat([table.astype("object"), more.astype("object")], ignore_index=True)
+    return with_tables(incident, **{name: frames.normalise(name, both)})
+
+
+def saying(incident: Incident, *lines: tuple[float, int, str, str]) -> Incident:
+    """Return *incident* with log lines (second, pod number, level, text) of its consumer's pods."""
+    number = 100_000 + len(incident.logs)
+    return added(
+        incident,
+        "logs",
+        *(
+            {
+                "timestamp": moment(second),
+                "pod": PODS[pod],
+                "level": level,
+                "message": text,
+                "previous": False,
+                "line_number": number + index,
+                "role": "consumer",
+                "namespace": NAMESPACE,
+                "container": "worker",
+                "query_id": "kubernetes-05",
+            }
+            for index, (second, pod, level, text) in enumerate(lines)
+        ),
+    )
 
 
 def _queues(scene: _Scene) -> tuple[np.ndarray, np.ndarray]:

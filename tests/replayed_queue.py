@@ -29,8 +29,12 @@ def offsets(
     topic: str = TOPIC,
 ) -> pd.DataFrame:
     """Return the frame `offsets`: per partition the columns committed, end, start, lag."""
-    names = {"committed": "committed_offset", "end": "log_end_offset",
-             "start": "log_start_offset", "lag": "lag_messages"}
+    names = {
+        "committed": "committed_offset",
+        "end": "log_end_offset",
+        "start": "log_start_offset",
+        "lag": "lag_messages",
+    }
     parts = []
     for partition, columns in partitions.items():
         parts.append(

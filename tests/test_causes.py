@@ -26,9 +26,21 @@ from lagkit.errors import UsageError
 from lagkit.model import SourceName
 
 CONTRACT = {
-    "consumer_down", "slow_processing", "message_spike", "rebalancing", "broker_overload",
-    "poison_message", "network", "key_skew", "under_parallelism", "hung_transaction",
-    "offset_reset", "retention_loss", "quota_throttled", "unknown", "none",
+    "consumer_down",
+    "slow_processing",
+    "message_spike",
+    "rebalancing",
+    "broker_overload",
+    "poison_message",
+    "network",
+    "key_skew",
+    "under_parallelism",
+    "hung_transaction",
+    "offset_reset",
+    "retention_loss",
+    "quota_throttled",
+    "unknown",
+    "none",
 }
 SOURCES = set(typing.get_args(SourceName))
 
@@ -97,11 +109,18 @@ def test_the_mechanism_graph_leads_to_known_causes_and_has_no_cycle():
 
 @pytest.mark.parametrize(
     ("cause", "effect"),
-    [("poison_message", "consumer_down"), ("poison_message", "rebalancing"),
-     ("slow_processing", "rebalancing"), ("message_spike", "slow_processing"),
-     ("message_spike", "consumer_down"), ("message_spike", "rebalancing"),
-     ("consumer_down", "rebalancing"), ("broker_overload", "rebalancing"),
-     ("broker_overload", "slow_processing"), ("network", "rebalancing")],
+    [
+        ("poison_message", "consumer_down"),
+        ("poison_message", "rebalancing"),
+        ("slow_processing", "rebalancing"),
+        ("message_spike", "slow_processing"),
+        ("message_spike", "consumer_down"),
+        ("message_spike", "rebalancing"),
+        ("consumer_down", "rebalancing"),
+        ("broker_overload", "rebalancing"),
+        ("broker_overload", "slow_processing"),
+        ("network", "rebalancing"),
+    ],
 )
 def test_the_mechanism_graph_is_that_of_the_reference(cause, effect):
     assert effect in catalogue().downstream_of(cause)
@@ -208,4 +227,3 @@ def test_names_that_are_not_there_are_errors():
         catalogue().cause("gremlins")
     with pytest.raises(KeyError):
         catalogue().kind("gremlins")
-

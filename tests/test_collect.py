@@ -25,14 +25,21 @@ SEEN = incidents.make("calm")
 
 
 def tables_of(source: str) -> dict[str, pd.DataFrame]:
-    return {name: SEEN.tables[name] for name, frame in frames.FRAMES.items()
-            if frame.source == source}
+    return {
+        name: SEEN.tables[name] for name, frame in frames.FRAMES.items() if frame.source == source
+    }
 
 
 def answer_of(source: str, **changes) -> Answer:
     queries = SEEN.queries.loc[SEEN.queries["source"] == source].reset_index(drop=True)
-    fields = {"source": source, "status": "ok", "detail": "answered", "seconds": 0.1,
-              "frames": tables_of(source), "queries": queries}
+    fields = {
+        "source": source,
+        "status": "ok",
+        "detail": "answered",
+        "seconds": 0.1,
+        "frames": tables_of(source),
+        "queries": queries,
+    }
     return Answer(**(fields | changes))
 
 
@@ -102,23 +109,79 @@ _NOW = SEEN.end
 
 def _secret_answers() -> list[Answer]:
     logs = [
-        {"timestamp": _NOW, "namespace": "ns", "pod": "p", "container": "c", "role": "consumer",
-         "previous": False, "line_number": n, "level": "ERROR", "message": text,
-         "query_id": "kubernetes-01"}
+        {
+            "timestamp": _NOW,
+            "namespace": "ns",
+            "pod": "p",
+            "container": "c",
+            "role": "consumer",
+            "previous": False,
+            "line_number": n,
+            "level": "ERROR",
+            "message": text,
+            "query_id": "kubernetes-01",
+        }
         for n, text in enumerate(
-            [*_CANARIES, "-----BEGIN PRIVATE KEY-----", "MIIEow" * 10, "MIIEow==",
-             "-----END PRIVATE KEY-----"])
+            [
+                *_CANARIES,
+                "-----BEGIN PRIVATE KEY-----",
+                "MIIEow" * 10,
+                "MIIEow==",
+                "-----END PRIVATE KEY-----",
+            ]
+        )
     ]
-    events = [{"timestamp": _NOW, "namespace": "ns", "kind": "Pod", "name": "p", "reason": "Failed",
-               "message": text, "query_id": "kubernetes-01"} for text in _CANARIES]
-    alerts = [{"timestamp": _NOW, "alert": "Lag", "state": "firing", "labels": text,
-               "query_id": "prometheus-01"} for text in _CANARIES]
-    probes = [{"timestamp": _NOW, "target": "awx", "check": f"ping{n}", "url": text, "ok": False,
-               "detail": text, "query_id": "downstream-01"} for n, text in enumerate(_CANARIES)]
-    configs = [{"timestamp": _NOW, "resource": "topic", "name": "t", "key": f"k{n}", "value": text,
-                "query_id": "kafka-01"} for n, text in enumerate(_CANARIES)]
-    made = {"kubernetes": {"logs": logs, "events": events}, "prometheus": {"alerts": alerts},
-            "downstream": {"downstream": probes}, "kafka": {"configs": configs}}
+    events = [
+        {
+            "timestamp": _NOW,
+            "namespace": "ns",
+            "kind": "Pod",
+            "name": "p",
+            "reason": "Failed",
+            "message": text,
+            "query_id": "kubernetes-01",
+        }
+        for text in _CANARIES
+    ]
+    alerts = [
+        {
+            "timestamp": _NOW,
+            "alert": "Lag",
+            "state": "firing",
+            "labels": text,
+            "query_id": "prometheus-01",
+        }
+        for text in _CANARIES
+    ]
+    probes = [
+        {
+            "timestamp": _NOW,
+            "target": "awx",
+            "check": f"ping{n}",
+            "url": text,
+            "ok": False,
+            "detail": text,
+            "query_id": "downstream-01",
+        }
+        for n, text in enumerate(_CANARIES)
+    ]
+    configs = [
+        {
+            "timestamp": _NOW,
+            "resource": "topic",
+            "name": "t",
+            "key": f"k{n}",
+            "value": text,
+            "query_id": "kafka-01",
+        }
+        for n, text in enumerate(_CANARIES)
+    ]
+    made = {
+        "kubernetes": {"logs": logs, "events": events},
+        "prometheus": {"alerts": alerts},
+        "downstream": {"downstream": probes},
+        "kafka": {"configs": configs},
+    }
     answers = []
     for source, tables in made.items():
         questions = Questions(source)
@@ -127,9 +190,13 @@ def _secret_answers() -> list[Answer]:
                 question.detail = text
         answers.append(
             answer_of(
-                source, detail="\n".join(_CANARIES), queries=questions.frame(),
-                frames={**tables_of(source),
-                        **{name: frames.normalise(name, rows) for name, rows in tables.items()}},
+                source,
+                detail="\n".join(_CANARIES),
+                queries=questions.frame(),
+                frames={
+                    **tables_of(source),
+                    **{name: frames.normalise(name, rows) for name, rows in tables.items()},
+                },
                 blind=tuple(Blind(text, text, text) for text in _CANARIES),
                 facts={f"fact{n}": text for n, text in enumerate(_CANARIES)},
             )
@@ -147,7 +214,9 @@ def test_every_source_gets_the_scope_and_its_own_budget():
     settings = Settings(budgets=Budgets(prometheus=1, kafka=2, kubernetes=3, downstream=4))
     ask_all(sources, SCOPE, settings)
     assert {name: source.asked for name, source in sources.items()} == {
-        "prometheus": [(SCOPE, 1.0)], "kafka": [(SCOPE, 2.0)], "kubernetes": [(SCOPE, 3.0)],
+        "prometheus": [(SCOPE, 1.0)],
+        "kafka": [(SCOPE, 2.0)],
+        "kubernetes": [(SCOPE, 3.0)],
         "downstream": [(SCOPE, 4.0)],
     }
 
@@ -197,8 +266,9 @@ def test_a_fault_inside_a_source_ends_as_a_status():
 
 
 def test_an_answer_under_another_name_is_counted_for_the_source_that_gave_it():
-    answers = ask_all({"kafka": Ready("prometheus"), "kubernetes": Ready("kubernetes")}, SCOPE,
-                      SHORT)
+    answers = ask_all(
+        {"kafka": Ready("prometheus"), "kubernetes": Ready("kubernetes")}, SCOPE, SHORT
+    )
     assert set(answers) == {"kafka", "kubernetes"}
     assert {answer.status for answer in answers.values()} == {"ok"}
 
@@ -206,8 +276,9 @@ def test_an_answer_under_another_name_is_counted_for_the_source_that_gave_it():
 def test_progress_tells_each_source_as_it_comes_and_those_that_were_given_up():
     stuck = Stuck("kafka")
     told: list[str] = []
-    ask_all({"kafka": stuck, "prometheus": Ready("prometheus")}, SCOPE, SHORT,
-            on_progress=told.append)
+    ask_all(
+        {"kafka": stuck, "prometheus": Ready("prometheus")}, SCOPE, SHORT, on_progress=told.append
+    )
     stuck.release.set()
     assert told[0].startswith("prometheus: ok")
     assert told[1].startswith("kafka: gave up after 0.2 s")
@@ -221,7 +292,8 @@ def test_all_answers_make_one_incident_that_survives_its_file(tmp_path):
     assert (made.group, made.start, made.end) == (SCOPE.group, SCOPE.start, SCOPE.end)
     assert made.topics == (incidents.TOPIC,)
     assert {name: report.status for name, report in made.sources.items()} == dict.fromkeys(
-        SOURCES, "ok")
+        SOURCES, "ok"
+    )
     assert set(made.queries["source"]) == set(SOURCES)
     assert open_incident(made.save(tmp_path / "x.lagkit")) == made
 
@@ -235,7 +307,8 @@ def test_what_a_source_could_not_see_becomes_a_gap():
     blind = (Blind("logs", "403 Forbidden", "grant get on pods/log"),)
     made = build([answer_of("prometheus"), answer_of("kubernetes", status="partial", blind=blind)])
     assert [(gap.source, gap.what, gap.why, gap.fix) for gap in made.coverage] == [
-        ("kubernetes", "logs", "403 Forbidden", "grant get on pods/log")]
+        ("kubernetes", "logs", "403 Forbidden", "grant get on pods/log")
+    ]
 
 
 def test_the_same_question_about_the_same_window_has_the_same_id():
@@ -275,8 +348,15 @@ def test_a_group_named_after_an_address_is_still_found_when_addresses_go():
 
 
 def test_a_login_in_the_runbooks_own_url_is_not_kept():
-    book = Runbook(title="t", groups=(Group(name=SCOPE.group, downstream=(
-        Downstream(name="awx", url="https://ops:hunter2@awx.example/"),)),))
+    book = Runbook(
+        title="t",
+        groups=(
+            Group(
+                name=SCOPE.group,
+                downstream=(Downstream(name="awx", url="https://ops:hunter2@awx.example/"),),
+            ),
+        ),
+    )
     scope = Scope(SCOPE.group, (), SCOPE.start, SCOPE.end, book)
     made = build([answer_of("prometheus")], scope=scope)
     assert b"hunter2" not in made.to_bytes()
@@ -308,8 +388,12 @@ def nothing(source: str, **facts: str) -> Answer:
 
 def test_an_unknown_group_is_refused_with_near_names():
     with pytest.raises(NothingThere) as caught:
-        build([nothing("prometheus", near_groups="deployment-workers,deploy"),
-               nothing("kafka", near_groups="deploy")])
+        build(
+            [
+                nothing("prometheus", near_groups="deployment-workers,deploy"),
+                nothing("kafka", near_groups="deploy"),
+            ]
+        )
     text = str(caught.value)
     assert repr(incidents.GROUP) in text
     assert "Near: deploy, deployment-workers." in text
@@ -325,8 +409,12 @@ def test_a_group_that_was_forbidden_to_see_is_not_called_unknown():
     questions = Questions("kafka")
     with questions.ask("DescribeConsumerGroups") as question:
         question.outcome = "denied"
-    made = build([nothing("prometheus"),
-                  Answer("kafka", "partial", "denied", 0.1, queries=questions.frame())])
+    made = build(
+        [
+            nothing("prometheus"),
+            Answer("kafka", "partial", "denied", 0.1, queries=questions.frame()),
+        ]
+    )
     assert made.offsets.empty
 
 
@@ -335,13 +423,18 @@ def test_what_kubernetes_denied_does_not_hide_an_unknown_group():
     with questions.ask("GET pods") as question:
         question.outcome = "denied"
     with pytest.raises(NothingThere):
-        build([nothing("prometheus"),
-               Answer("kubernetes", "partial", "denied", 0.1, queries=questions.frame())])
+        build(
+            [
+                nothing("prometheus"),
+                Answer("kubernetes", "partial", "denied", 0.1, queries=questions.frame()),
+            ]
+        )
 
 
 def test_another_groups_members_do_not_make_a_group_known():
-    members = frames.normalise("members", [
-        {"timestamp": _NOW, "group": "other", "member_id": "m", "query_id": "kafka-01"}])
+    members = frames.normalise(
+        "members", [{"timestamp": _NOW, "group": "other", "member_id": "m", "query_id": "kafka-01"}]
+    )
     with pytest.raises(NothingThere):
         build([answer_of("kafka", frames={"members": members})])
 
@@ -393,8 +486,16 @@ def test_the_window_is_the_last_hour_if_nothing_is_said():
 
 @pytest.mark.parametrize(
     ("since", "expected"),
-    [("90s", 90), ("45m", 2700), ("45min", 2700), ("2h", 7200), ("1h30m", 5400), ("1.5h", 5400),
-     ("3d", 259200), ("1w", 604800)],
+    [
+        ("90s", 90),
+        ("45m", 2700),
+        ("45min", 2700),
+        ("2h", 7200),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("3d", 259200),
+        ("1w", 604800),
+    ],
 )
 def test_since_reads_lengths_as_people_write_them(since, expected):
     assert seconds(since) == expected
@@ -412,8 +513,9 @@ def test_a_length_beyond_time_is_refused_and_not_a_traceback(since):
         window(since)
 
 
-@pytest.mark.parametrize("text", ["soon", "2026-13-01T00:00:00Z", "2026-11-23T02:00:00+99:00",
-                                  "9" * 30, "NaT"])
+@pytest.mark.parametrize(
+    "text", ["soon", "2026-13-01T00:00:00Z", "2026-11-23T02:00:00+99:00", "9" * 30, "NaT"]
+)
 def test_a_time_that_cannot_be_read_is_refused_with_an_example(text):
     with pytest.raises(UsageError, match="2026-11-23T02:00:00Z"):
         window(start=text)
@@ -448,5 +550,7 @@ def test_since_and_start_together_are_refused():
 
 def test_since_counts_back_from_the_given_end():
     start, end = window("1h", end="2026-11-23T03:00:00Z")
-    assert (start, end) == (pd.Timestamp("2026-11-23T02:00:00Z"),
-                            pd.Timestamp("2026-11-23T03:00:00Z"))
+    assert (start, end) == (
+        pd.Timestamp("2026-11-23T02:00:00Z"),
+        pd.Timestamp("2026-11-23T03:00:00Z"),
+    )

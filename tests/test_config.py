@@ -23,19 +23,27 @@ def bare(tmp_path, monkeypatch):
 def test_nothing_is_configured_by_default():
     settings = load_settings()
     assert (settings.prometheus, settings.bootstrap, settings.kubeconfig, settings.context) == (
-        None, None, None, None)
+        None,
+        None,
+        None,
+        None,
+    )
     assert settings.downstream == {}
     assert settings.in_cluster is False
 
 
 def test_an_option_beats_the_environment_and_that_beats_the_file(bare, monkeypatch):
     (bare / "lagkit.toml").write_text(
-        'prometheus = "http://file"\nbootstrap = "file:1"\ncluster = "file"\n')
+        'prometheus = "http://file"\nbootstrap = "file:1"\ncluster = "file"\n'
+    )
     monkeypatch.setenv("LAGKIT_PROMETHEUS", "http://environment")
     monkeypatch.setenv("LAGKIT_BOOTSTRAP", "environment:1")
     settings = load_settings(prometheus="http://option")
     assert (settings.prometheus, settings.bootstrap, settings.cluster) == (
-        "http://option", "environment:1", "file")
+        "http://option",
+        "environment:1",
+        "file",
+    )
 
 
 def test_an_option_that_was_not_given_does_not_hide_the_file(bare):
@@ -46,7 +54,8 @@ def test_an_option_that_was_not_given_does_not_hide_the_file(bare):
 def test_nested_settings_come_from_tables_and_from_the_environment(bare, monkeypatch):
     (bare / "lagkit.toml").write_text(
         '[budgets]\nkafka = 7\n[downstream]\nawx = "https://awx.example"\n'
-        '[prometheus_login]\nbearer_token = "s3cr3t"\n')
+        '[prometheus_login]\nbearer_token = "s3cr3t"\n'
+    )
     monkeypatch.setenv("LAGKIT_BUDGETS__PROMETHEUS", "3")
     settings = load_settings()
     assert (settings.budgets.kafka, settings.budgets.prometheus) == (7.0, 3.0)

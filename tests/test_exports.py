@@ -42,10 +42,22 @@ def test_star_import_gives_the_offered_names():
 
 
 def test_errors_carry_the_exit_status_of_the_contract():
-    assert {error.__name__: error.exit_status for error in (
-        lk.LagkitError, lk.UsageError, lk.NothingThere, lk.NoSourceReadable, lk.ReportFailed)} == {
-        "LagkitError": 1, "UsageError": 2, "NothingThere": 3, "NoSourceReadable": 4,
-        "ReportFailed": 5}
+    assert {
+        error.__name__: error.exit_status
+        for error in (
+            lk.LagkitError,
+            lk.UsageError,
+            lk.NothingThere,
+            lk.NoSourceReadable,
+            lk.ReportFailed,
+        )
+    } == {
+        "LagkitError": 1,
+        "UsageError": 2,
+        "NothingThere": 3,
+        "NoSourceReadable": 4,
+        "ReportFailed": 5,
+    }
 
 
 def test_a_hint_stands_on_a_line_of_its_own():

@@ -87,8 +87,9 @@ def test_negative_lag_within_two_intervals_of_production_is_skew() -> None:
 
 
 def test_phantom_lag_is_not_consumable() -> None:
-    cleaned = one({"end": np.full(21, 900.0), "start": np.full(21, 900.0),
-                   "committed": np.full(21, 100.0)})
+    cleaned = one(
+        {"end": np.full(21, 900.0), "start": np.full(21, 900.0), "committed": np.full(21, 100.0)}
+    )
     assert cleaned["phantom"].all()
     assert (cleaned["lag_messages"] == 800).all()
     assert (cleaned["lag_consumable"] == 0).all()
@@ -181,8 +182,11 @@ def test_a_consumer_that_stops_behind_a_slow_exporter_has_rate_zero_not_unknown(
 
 @pytest.mark.parametrize(
     ("change", "rate"),
-    [("gap", "produce_per_second"), ("recreated", "produce_per_second"),
-     ("rewind", "consume_per_second")],
+    [
+        ("gap", "produce_per_second"),
+        ("recreated", "produce_per_second"),
+        ("rewind", "consume_per_second"),
+    ],
 )
 def test_no_rate_is_taken_across_a_break(change: str, rate: str) -> None:
     end, committed = 1000.0 + SECONDS, 1000.0 + SECONDS
@@ -207,8 +211,10 @@ def test_smoothing_keeps_the_mean() -> None:
 
 
 def test_a_gap_of_one_partition_is_not_a_drop_of_the_total() -> None:
-    hole = {key: np.where((SECONDS > 200) & (SECONDS < 400), np.nan, value)
-            for key, value in steady(2.0, behind=100).items()}
+    hole = {
+        key: np.where((SECONDS > 200) & (SECONDS < 400), np.nan, value)
+        for key, value in steady(2.0, behind=100).items()
+    }
     total = flow.group_flow(flow.clean_offsets(offsets(SECONDS, {0: steady(behind=10), 1: hole})))
     assert np.allclose(total["lag_messages"], 110)
     assert (np.diff(total["log_end_sum"]) > 0).all()
@@ -216,8 +222,10 @@ def test_a_gap_of_one_partition_is_not_a_drop_of_the_total() -> None:
 
 
 def test_a_partition_that_appears_late_is_not_a_jump_of_the_flow() -> None:
-    late = {key: np.where(SECONDS < 300, np.nan, value)
-            for key, value in steady(1.0, behind=9e5, origin=1e6).items()}
+    late = {
+        key: np.where(SECONDS < 300, np.nan, value)
+        for key, value in steady(1.0, behind=9e5, origin=1e6).items()
+    }
     total = flow.group_flow(flow.clean_offsets(offsets(SECONDS, {0: steady(), 1: late})))
     net = (total["log_end_sum"] - total["committed_sum"]).diff().dropna()
     assert (net == 0).all()
@@ -310,8 +318,14 @@ def burst() -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("second", "lag", "age"),
-    [(2100, 24_000, 240), (2400, 48_000, 480), (3000, 42_000, 960), (3600, 36_000, 1440),
-     (4800, 24_000, 2400), (6000, 12_000, 1200)],
+    [
+        (2100, 24_000, 240),
+        (2400, 48_000, 480),
+        (3000, 42_000, 960),
+        (3600, 36_000, 1440),
+        (4800, 24_000, 2400),
+        (6000, 12_000, 1200),
+    ],
 )
 def test_worked_example_lag_and_oldest_age(
     burst: pd.DataFrame, second: int, lag: float, age: float
@@ -357,8 +371,14 @@ def test_delay_without_samples_is_unknown() -> None:
 
 
 def group(
-    produce: np.ndarray, capacity: np.ndarray, *, step: int = 15, refresh: int = 1,
-    seed: int | None = 1, backlog: float = 0.0, parts: int = 3,
+    produce: np.ndarray,
+    capacity: np.ndarray,
+    *,
+    step: int = 15,
+    refresh: int = 1,
+    seed: int | None = 1,
+    backlog: float = 0.0,
+    parts: int = 3,
 ) -> pd.DataFrame:
     random = np.random.default_rng(seed)
     at = np.arange(0, len(produce) + 1, step)
@@ -383,7 +403,8 @@ def capacity(*pieces: tuple[int, float]) -> np.ndarray:
 
 
 SAMPLING = pytest.mark.parametrize(
-    ("step", "refresh"), [(15, 1), (30, 1), (5, 30), (10, 15)],
+    ("step", "refresh"),
+    [(15, 1), (30, 1), (5, 30), (10, 15)],
     ids=["15s", "30s", "30s-staircase-at-5s", "15s-staircase-at-10s"],
 )
 SHAPES = {
@@ -395,8 +416,11 @@ SHAPES = {
     "draining": (RATE, capacity((2000, 0.0), (5500, 60.0)), 2000),
     "just now": (RATE, capacity((7080, 0.0)), 7080),
     "quiet topic": (RATE / 100, capacity((4000, 0.0)), 4000),
-    "stop and go": (RATE, np.where(np.arange(N) < 3000, 60.0, 40.0 * (np.arange(N) // 120 % 2)),
-                    3120),
+    "stop and go": (
+        RATE,
+        np.where(np.arange(N) < 3000, 60.0, 40.0 * (np.arange(N) // 120 % 2)),
+        3120,
+    ),
 }
 
 
@@ -558,8 +582,9 @@ def test_no_deadline_without_retention() -> None:
 
 
 def test_an_advancing_log_start_sets_a_deadline_of_its_own() -> None:
-    cleaned = one({"end": 5000.0 + 10 * SECONDS, "start": 2.0 * SECONDS,
-                   "committed": np.full(21, 4200.0)})
+    cleaned = one(
+        {"end": 5000.0 + 10 * SECONDS, "start": 2.0 * SECONDS, "committed": np.full(21, 4200.0)}
+    )
     found = flow.loss_deadline(cleaned, retention_ms=None, end=moment(600))
     assert found is not None
     assert found.rule == "log_start"
@@ -567,8 +592,9 @@ def test_an_advancing_log_start_sets_a_deadline_of_its_own() -> None:
 
 
 def test_records_deleted_unread_are_counted_as_lost() -> None:
-    cleaned = one({"end": np.full(21, 9000.0), "start": np.full(21, 4000.0),
-                   "committed": np.full(21, 1000.0)})
+    cleaned = one(
+        {"end": np.full(21, 9000.0), "start": np.full(21, 4000.0), "committed": np.full(21, 1000.0)}
+    )
     found = flow.loss_deadline(cleaned, retention_ms=None, end=moment(600))
     assert found is not None
     assert found.rule == "lost"
@@ -619,13 +645,22 @@ def test_a_record_that_came_just_now_on_an_idle_topic_is_no_stop() -> None:
 
 
 def test_committed_below_log_start_of_an_empty_topic_is_no_alarm() -> None:
-    assert status({"end": np.full(21, 9.0), "start": np.full(21, 9.0),
-                   "committed": np.full(21, 2.0)}) not in ("LOST", "SLOW")
+    assert status(
+        {"end": np.full(21, 9.0), "start": np.full(21, 9.0), "committed": np.full(21, 2.0)}
+    ) not in ("LOST", "SLOW")
 
 
 def test_committed_below_log_start_with_records_left_is_loss() -> None:
-    assert status({"end": np.full(21, 9000.0), "start": np.full(21, 4000.0),
-                   "committed": np.full(21, 1000.0)}) == "LOST"
+    assert (
+        status(
+            {
+                "end": np.full(21, 9000.0),
+                "start": np.full(21, 4000.0),
+                "committed": np.full(21, 1000.0),
+            }
+        )
+        == "LOST"
+    )
 
 
 def test_advancing_with_lag_growing_past_the_promise_is_slow() -> None:
@@ -661,8 +696,14 @@ def test_a_partition_whose_lag_is_not_seen_any_more_is_unknown() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
-    [("slower", "growing"), ("stopped", "growing"), ("just now", "growing"),
-     ("already drained", "recovered"), ("draining", "draining"), ("burst", "draining")],
+    [
+        ("slower", "growing"),
+        ("stopped", "growing"),
+        ("just now", "growing"),
+        ("already drained", "recovered"),
+        ("draining", "draining"),
+        ("burst", "draining"),
+    ],
 )
 @SAMPLING
 def test_state_of_the_group(shape: str, expected: str, step: int, refresh: int) -> None:
@@ -693,8 +734,13 @@ def test_state_without_recent_samples_is_unknown() -> None:
 
 def spread(lags: list[float]) -> pd.DataFrame:
     return flow.clean_offsets(
-        offsets(SECONDS, {n: {"end": 1e6 + SECONDS, "committed": 1e6 + SECONDS - lag}
-                          for n, lag in enumerate(lags)})
+        offsets(
+            SECONDS,
+            {
+                n: {"end": 1e6 + SECONDS, "committed": 1e6 + SECONDS - lag}
+                for n, lag in enumerate(lags)
+            },
+        )
     )
 
 
@@ -711,10 +757,14 @@ def test_even_lag_has_no_outlier() -> None:
 
 
 def test_the_grouping_that_holds_the_lag_explains_it() -> None:
-    labels = pd.DataFrame({
-        "topic": TOPIC, "partition": range(6),
-        "member": ["a", "a", "b", "b", "c", "c"], "leader": ["1", "2", "3", "1", "2", "3"],
-    })
+    labels = pd.DataFrame(
+        {
+            "topic": TOPIC,
+            "partition": range(6),
+            "member": ["a", "a", "b", "b", "c", "c"],
+            "leader": ["1", "2", "3", "1", "2", "3"],
+        }
+    )
     found = flow.concentration(spread([5, 7, 900, 920, 6, 4]), labels=labels).alignment
     assert found["grouping"].tolist() == ["member", "leader"]
     assert found["explained"][0] > 0.99
@@ -745,7 +795,9 @@ def test_area_under_the_lag_is_the_sum_of_all_waits(produce: list[int], able: in
     left = np.repeat(at[1:], np.diff(committed).astype(int))
     delay = flow.delay_area(
         one({"end": end, "committed": committed}, at),
-        start=moment(0), end=moment(len(came)), promise_seconds=1e9,
+        start=moment(0),
+        end=moment(len(came)),
+        promise_seconds=1e9,
     )
     assert delay.message_seconds == pytest.approx(float((left - arrived).sum()))
     assert delay.messages_delayed == 0
@@ -768,11 +820,14 @@ def test_delayed_messages_are_those_that_waited_longer(
     arrived = flat_end + (middle - end[flat_end]) / (end[flat_end + 1] - end[flat_end])
     flat_left = np.searchsorted(committed, middle, side="right") - 1
     left = flat_left + (middle - committed[flat_left]) / (
-        committed[flat_left + 1] - committed[flat_left])
+        committed[flat_left + 1] - committed[flat_left]
+    )
     truth = float((left - arrived > promise + 1e-9).sum()) * 0.1
     delay = flow.delay_area(
         one({"end": end, "committed": committed}, at),
-        start=moment(0), end=moment(len(came)), promise_seconds=float(promise),
+        start=moment(0),
+        end=moment(len(came)),
+        promise_seconds=float(promise),
     )
     assert delay.messages_delayed == pytest.approx(truth, abs=1.0 + 0.02 * truth)
 
@@ -795,12 +850,22 @@ def everything(frame: pd.DataFrame) -> tuple[pd.DataFrame, ...]:
     cleaned = flow.clean_offsets(frame)
     end = cleaned["timestamp"].max()
     return (
-        cleaned, flow.rates(cleaned), flow.time_lag(cleaned),
+        cleaned,
+        flow.rates(cleaned),
+        flow.time_lag(cleaned),
         flow.group_flow(cleaned).reset_index(),
-        flow.drain(cleaned, end=end).partitions, flow.partition_status(cleaned),
+        flow.drain(cleaned, end=end).partitions,
+        flow.partition_status(cleaned),
         flow.concentration(cleaned).partitions,
-        pd.DataFrame([dataclasses.asdict(flow.delay_area(
-            cleaned, start=cleaned["timestamp"].min(), end=end, promise_seconds=60))]),
+        pd.DataFrame(
+            [
+                dataclasses.asdict(
+                    flow.delay_area(
+                        cleaned, start=cleaned["timestamp"].min(), end=end, promise_seconds=60
+                    )
+                )
+            ]
+        ),
     )
 
 
@@ -842,7 +907,13 @@ def test_any_history_gives_an_answer(frame: pd.DataFrame) -> None:
     end = cleaned["timestamp"].max()
     drained = flow.drain(cleaned, end=end)
     assert flow.state(totals, begin, drained) in (
-        "growing", "draining", "stalled", "recovered", "healthy", "unknown")
+        "growing",
+        "draining",
+        "stalled",
+        "recovered",
+        "healthy",
+        "unknown",
+    )
     flow.onset_by_partition(cleaned)
     flow.loss_deadline(cleaned, retention_ms=6e5, end=end)
     assert (totals["log_end_sum"].diff().dropna() >= -1e-6).all()
@@ -851,7 +922,8 @@ def test_any_history_gives_an_answer(frame: pd.DataFrame) -> None:
 @given(
     produce=st.lists(st.integers(0, 50), min_size=12, max_size=40),
     consume=st.lists(st.integers(0, 50), min_size=12, max_size=40),
-    first=st.integers(2, 8), last=st.integers(0, 30),
+    first=st.integers(2, 8),
+    last=st.integers(0, 30),
 )
 @settings(max_examples=60, deadline=None)
 def test_the_shares_add_up_to_the_growth(
@@ -859,11 +931,13 @@ def test_the_shares_add_up_to_the_growth(
 ) -> None:
     length = min(len(produce), len(consume))
     at = np.arange(length) * 30
-    cleaned = one({"end": 1e5 + np.cumsum(produce[:length]),
-                   "committed": np.cumsum(consume[:length])}, at)
+    cleaned = one(
+        {"end": 1e5 + np.cumsum(produce[:length]), "committed": np.cumsum(consume[:length])}, at
+    )
     peak = moment(30.0 * min(length - 1, first + 1 + last))
-    begin = flow.Onset(moment(30.0 * first), moment(30.0 * first), moment(30.0 * first),
-                       0.0, 0.0, peak, 0.0)
+    begin = flow.Onset(
+        moment(30.0 * first), moment(30.0 * first), moment(30.0 * first), 0.0, 0.0, peak, 0.0
+    )
     part = flow.shares(flow.group_flow(cleaned), begin)
     total = part.spike_messages + part.deficit_messages + part.imbalance_messages
     assert total == pytest.approx(part.growth_messages, abs=1e-6)
@@ -879,10 +953,12 @@ def test_messages_counted_in_another_unit_change_rates_not_times(factor: int) ->
     assert second is not None
     assert abs(seconds_of(first.at) - seconds_of(second.at)) <= 15
     pd.testing.assert_series_equal(
-        flow.time_lag(plain)["time_lag_seconds"], flow.time_lag(scaled)["time_lag_seconds"])
+        flow.time_lag(plain)["time_lag_seconds"], flow.time_lag(scaled)["time_lag_seconds"]
+    )
     assert np.allclose(
         flow.rates(plain)["consume_per_second"].fillna(0) * factor,
-        flow.rates(scaled)["consume_per_second"].fillna(0))
+        flow.rates(scaled)["consume_per_second"].fillna(0),
+    )
 
 
 def test_a_partition_left_behind_counts_before_a_backlog_that_is_over() -> None:

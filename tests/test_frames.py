@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lagkit import frames
-from lagkit.frames import FRAMES, FLAG, NUMBER, TEXT, TIME, WHOLE, FrameError, normalise
+from lagkit.frames import FLAG, FRAMES, NUMBER, TEXT, TIME, WHOLE, FrameError, normalise
 
 AT = pd.Timestamp("2026-11-23T02:00:00Z")
 
@@ -26,7 +26,8 @@ def test_an_empty_frame_has_every_column_and_dtype(name):
     table = frames.empty(name)
     assert len(table) == 0
     assert {c: str(table[c].dtype) for c in table} == {
-        column.name: column.dtype for column in FRAMES[name].columns}
+        column.name: column.dtype for column in FRAMES[name].columns
+    }
     frames.pandera_schema(name).validate(table)
 
 
@@ -57,13 +58,18 @@ def test_keys_and_units_are_declared(name):
     assert all(column.meaning for column in frame.columns)
     schema = frames.pandera_schema(name)
     assert {c: schema.columns[c].metadata["unit"] for c in schema.columns} == {
-        column.name: column.unit for column in frame.columns}
+        column.name: column.unit for column in frame.columns
+    }
 
 
 @pytest.mark.parametrize(
     ("name", "column"),
-    [(name, column.name) for name, frame in FRAMES.items() for column in frame.columns
-     if column.required],
+    [
+        (name, column.name)
+        for name, frame in FRAMES.items()
+        for column in frame.columns
+        if column.required
+    ],
 )
 def test_a_row_without_a_required_value_is_refused(name, column):
     with pytest.raises(FrameError, match=column):
@@ -82,16 +88,22 @@ def test_two_rows_with_the_same_keys_are_refused_where_keys_are_unique():
 
 
 def test_row_order_never_matters():
-    rows = [row("offsets", partition=p, timestamp=AT + pd.Timedelta(s, "s"))
-            for p in range(3) for s in range(3)]
+    rows = [
+        row("offsets", partition=p, timestamp=AT + pd.Timedelta(s, "s"))
+        for p in range(3)
+        for s in range(3)
+    ]
     shuffled = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
     pd.testing.assert_frame_equal(normalise("offsets", rows), normalise("offsets", shuffled))
 
 
 @pytest.mark.parametrize(
     "value",
-    ["2026-11-23T03:00:00+01:00", pd.Timestamp("2026-11-23T02:00:00Z"),
-     pd.Timestamp("2026-11-22T18:00:00-08:00").to_pydatetime()],
+    [
+        "2026-11-23T03:00:00+01:00",
+        pd.Timestamp("2026-11-23T02:00:00Z"),
+        pd.Timestamp("2026-11-22T18:00:00-08:00").to_pydatetime(),
+    ],
 )
 def test_a_time_of_any_zone_becomes_utc_microseconds(value):
     table = normalise("offsets", [row("offsets", timestamp=value)])
@@ -100,16 +112,25 @@ def test_a_time_of_any_zone_becomes_utc_microseconds(value):
 
 
 def test_times_of_mixed_zones_and_units_share_one_dtype():
-    times = ["2026-11-23T03:00:00+01:00", pd.Timestamp("2026-11-23T02:00:01.5Z").as_unit("ns"),
-             pd.Timestamp("2026-11-23T02:00:02Z").as_unit("s")]
+    times = [
+        "2026-11-23T03:00:00+01:00",
+        pd.Timestamp("2026-11-23T02:00:01.5Z").as_unit("ns"),
+        pd.Timestamp("2026-11-23T02:00:02Z").as_unit("s"),
+    ]
     table = normalise("offsets", [row("offsets", timestamp=t) for t in times])
     assert list(table["timestamp"] - AT) == [pd.Timedelta(s, "s") for s in (0, 1.5, 2)]
     assert str(table["timestamp"].dtype) == TIME
 
 
 @pytest.mark.parametrize(
-    "value", ["2026-11-23T02:00:00", pd.Timestamp("2026-11-23"), np.datetime64("2026-11-23"),
-              1763863200, "soon"],
+    "value",
+    [
+        "2026-11-23T02:00:00",
+        pd.Timestamp("2026-11-23"),
+        np.datetime64("2026-11-23"),
+        1763863200,
+        "soon",
+    ],
 )
 def test_a_time_without_a_zone_is_refused(value):
     with pytest.raises(FrameError, match="timestamp"):
@@ -124,8 +145,13 @@ def test_a_naive_datetime_column_is_refused():
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("partition", 1.5), ("partition", "one"), ("partition", float("inf")),
-     ("committed_offset", "many"), ("partition", 2**70)],
+    [
+        ("partition", 1.5),
+        ("partition", "one"),
+        ("partition", float("inf")),
+        ("committed_offset", "many"),
+        ("partition", 2**70),
+    ],
 )
 def test_a_value_that_does_not_fit_its_dtype_is_refused_with_its_column(column, value):
     with pytest.raises(FrameError, match=column):
@@ -140,8 +166,10 @@ def test_markers_of_exporters_are_kept_as_they_came():
 
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT])
 def test_every_way_to_say_nothing_is_missing(missing):
-    table = normalise("pods", [row("pods", restart_count=missing, ready=missing, node=missing,
-                                   last_finished_at=missing)])
+    table = normalise(
+        "pods",
+        [row("pods", restart_count=missing, ready=missing, node=missing, last_finished_at=missing)],
+    )
     assert table[["restart_count", "ready", "node", "last_finished_at"]].isna().all(axis=None)
 
 

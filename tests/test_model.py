@@ -17,18 +17,57 @@ from lagkit.investigation import investigate
 
 # What the contract promises; more keys may be added, none of these may vanish.
 CONTRACT = {
-    "": {"schema", "incident", "generated_at", "lagkit_version", "state", "onset", "verdict",
-         "ranking", "findings", "impact", "forecast", "actions", "do_not", "sources",
-         "not_checked"},
+    "": {
+        "schema",
+        "incident",
+        "generated_at",
+        "lagkit_version",
+        "state",
+        "onset",
+        "verdict",
+        "ranking",
+        "findings",
+        "impact",
+        "forecast",
+        "actions",
+        "do_not",
+        "sources",
+        "not_checked",
+    },
     "incident": {"id", "cluster", "group", "topics", "start", "end"},
     "onset": {"at", "earliest", "latest"},
     "verdict": {"cause", "likelihood", "likelihood_term", "confidence", "summary"},
-    "ranking": {"cause", "rank", "probability", "prior", "status", "role", "evidence_for",
-                "evidence_against", "not_checked", "would_change"},
-    "findings": {"id", "statement", "source", "query", "onset", "value", "baseline", "unit",
-                 "weights"},
-    "impact": {"peak_lag_messages", "peak_age_seconds", "messages_delayed",
-               "delay_message_seconds", "slo_minutes_broken", "messages_lost"},
+    "ranking": {
+        "cause",
+        "rank",
+        "probability",
+        "prior",
+        "status",
+        "role",
+        "evidence_for",
+        "evidence_against",
+        "not_checked",
+        "would_change",
+    },
+    "findings": {
+        "id",
+        "statement",
+        "source",
+        "query",
+        "onset",
+        "value",
+        "baseline",
+        "unit",
+        "weights",
+    },
+    "impact": {
+        "peak_lag_messages",
+        "peak_age_seconds",
+        "messages_delayed",
+        "delay_message_seconds",
+        "slo_minutes_broken",
+        "messages_lost",
+    },
     "forecast": {"net_drain_per_second", "catch_up_at", "data_loss_at"},
     "actions": {"command", "why", "safety", "preconditions"},
     "sources": {"prometheus", "kafka", "kubernetes", "downstream"},
@@ -151,9 +190,11 @@ def test_floats_are_cut_to_ten_digits_so_that_bytes_do_not_depend_on_the_machine
 
 @pytest.mark.parametrize(
     "moment",
-    [datetime(2026, 11, 23, 2, 14, 30, 999_999, tzinfo=UTC),
-     datetime(2026, 11, 23, 3, 14, 30, 999_999, tzinfo=timezone(timedelta(hours=1))),
-     pd.Timestamp("2026-11-23T02:14:30.999999999Z")],
+    [
+        datetime(2026, 11, 23, 2, 14, 30, 999_999, tzinfo=UTC),
+        datetime(2026, 11, 23, 3, 14, 30, 999_999, tzinfo=timezone(timedelta(hours=1))),
+        pd.Timestamp("2026-11-23T02:14:30.999999999Z"),
+    ],
 )
 def test_a_time_is_cut_and_never_rounded_into_the_next_second(moment):
     assert model.timestamp_text(moment) == "2026-11-23T02:14:30.999Z"
@@ -168,7 +209,8 @@ def test_everything_is_frozen():
 
 def test_a_finding_knows_its_kind():
     assert model.Finding("containers_failing:ns/pod:1", "", "kafka", "").kind == (
-        "containers_failing")
+        "containers_failing"
+    )
     assert model.Finding("members_missing", "", "kafka", "").kind == "members_missing"
 
 

@@ -27,8 +27,12 @@ from lagkit.causes import (
 from lagkit.model import Check, Finding, Onset
 
 CATALOGUE = Catalogue((*CORE, *EXTENDED, *FALLBACK), EVIDENCE)
-RATINGS = {"consumer_down": "high", "slow_processing": "high", "message_spike": "medium",
-           "rebalancing": "medium"}
+RATINGS = {
+    "consumer_down": "high",
+    "slow_processing": "high",
+    "message_spike": "medium",
+    "rebalancing": "medium",
+}
 T0 = pd.Timestamp("2026-11-23T02:18:00Z")
 ONSET = Onset(T0, T0 - pd.Timedelta("30s"), T0 + pd.Timedelta("30s"))
 STEP = 15.0
@@ -69,15 +73,21 @@ def entry(found: ranking.Ranking, cause: str):
 
 
 outcomes = st.lists(
-    st.tuples(st.sampled_from(["present", "absent", "not_checked"]),
-              st.sampled_from([None, -600.0, 0.0, 60.0, 900.0])),
-    min_size=len(EVIDENCE), max_size=len(EVIDENCE),
+    st.tuples(
+        st.sampled_from(["present", "absent", "not_checked"]),
+        st.sampled_from([None, -600.0, 0.0, 60.0, 900.0]),
+    ),
+    min_size=len(EVIDENCE),
+    max_size=len(EVIDENCE),
 )
 
 
 def checks_of(drawn) -> list[Check]:
-    made = {"present": lambda kind, at: seen(kind, after=at), "absent": lambda kind, _: unseen(kind),
-            "not_checked": lambda kind, _: blind(kind)}
+    made = {
+        "present": lambda kind, at: seen(kind, after=at),
+        "absent": lambda kind, _: unseen(kind),
+        "not_checked": lambda kind, _: blind(kind),
+    }
     return [made[outcome](kind.id, at) for kind, (outcome, at) in zip(EVIDENCE, drawn, strict=True)]
 
 
@@ -87,8 +97,13 @@ def checks_of(drawn) -> list[Check]:
 @settings(max_examples=150, deadline=None)
 @given(outcomes, st.booleans())
 def test_any_evidence_gives_one_whole_ranking(drawn, timed):
-    found = ranking.rank(checks_of(drawn), CATALOGUE, ratings=RATINGS,
-                         onset=ONSET if timed else None, step_seconds=STEP)
+    found = ranking.rank(
+        checks_of(drawn),
+        CATALOGUE,
+        ratings=RATINGS,
+        onset=ONSET if timed else None,
+        step_seconds=STEP,
+    )
     values = [cause.probability for cause in found.causes]
     assert math.isclose(sum(values), 1.0, abs_tol=1e-12)
     assert all(0.0 <= value <= 1.0 for value in values)
@@ -140,15 +155,20 @@ def test_the_same_evidence_an_hour_later_gives_the_same_ranking(drawn):
     hour = pd.Timedelta("1h")
     checks = checks_of(drawn)
     later = [
-        replace(check, findings=tuple(
-            replace(finding, onset=None if finding.onset is None else finding.onset + hour)
-            for finding in check.findings))
+        replace(
+            check,
+            findings=tuple(
+                replace(finding, onset=None if finding.onset is None else finding.onset + hour)
+                for finding in check.findings
+            ),
+        )
         for check in checks
     ]
     onset = Onset(ONSET.at + hour, ONSET.earliest + hour, ONSET.latest + hour)
     options = {"ratings": RATINGS, "step_seconds": STEP}
     assert probabilities(ranking.rank(later, CATALOGUE, onset=onset, **options)) == probabilities(
-        ranking.rank(checks, CATALOGUE, onset=ONSET, **options))
+        ranking.rank(checks, CATALOGUE, onset=ONSET, **options)
+    )
 
 
 # -- weights
@@ -164,7 +184,8 @@ def test_what_was_not_checked_weighs_nothing_and_differs_from_what_was_not_seen(
     assert probabilities(silent)["consumer_down"] > probabilities(nothing)["consumer_down"]
     assert entry(silent, "consumer_down").evidence_against == ()
     assert [e.id for e in entry(nothing, "consumer_down").evidence_against] == [
-        "containers_failing"]
+        "containers_failing"
+    ]
 
 
 def test_a_line_of_evidence_weighs_what_its_level_says():
@@ -175,25 +196,32 @@ def test_a_line_of_evidence_weighs_what_its_level_says():
 
 @pytest.mark.parametrize(("groups", "nats"), [(("g", "g"), 3.0), (("g", "h"), 2 * 2.14)])
 def test_correlated_evidence_is_capped_as_a_group(groups, nats):
-    kinds = tuple(EvidenceKind(f"k{n}", group, "?", ("kafka",), {"a": "++", "b": "++"})
-                  for n, group in enumerate(groups))
-    tiny = Catalogue((Cause("a", "A", ""), Cause("b", "B", ""), Cause("c", "C", ""), *FALLBACK),
-                     kinds)
-    found = probabilities(ranking.rank([seen("k0"), seen("k1")], tiny, ratings={}, onset=ONSET,
-                                       step_seconds=STEP))
+    kinds = tuple(
+        EvidenceKind(f"k{n}", group, "?", ("kafka",), {"a": "++", "b": "++"})
+        for n, group in enumerate(groups)
+    )
+    tiny = Catalogue(
+        (Cause("a", "A", ""), Cause("b", "B", ""), Cause("c", "C", ""), *FALLBACK), kinds
+    )
+    found = probabilities(
+        ranking.rank([seen("k0"), seen("k1")], tiny, ratings={}, onset=ONSET, step_seconds=STEP)
+    )
     assert GROUP_CAP_NATS == 3.0
     assert math.log(found["a"] / found["c"]) == pytest.approx(ranking.TEMPER * nats, abs=0.01)
 
 
 def test_swapping_the_evidence_of_two_causes_swaps_their_ranks():
     causes = (Cause("a", "A", ""), Cause("b", "B", ""), *FALLBACK)
-    kinds = (EvidenceKind("sees_a", "g1", "A?", ("kafka",), {"a": "++", "b": "-"}),
-             EvidenceKind("sees_b", "g2", "B?", ("kafka",), {"b": "++", "a": "-"}))
+    kinds = (
+        EvidenceKind("sees_a", "g1", "A?", ("kafka",), {"a": "++", "b": "-"}),
+        EvidenceKind("sees_b", "g2", "B?", ("kafka",), {"b": "++", "a": "-"}),
+    )
     tiny = Catalogue(causes, kinds)
 
     def order(first: str, second: str) -> list[str]:
-        found = ranking.rank([seen(first), unseen(second)], tiny, ratings={}, onset=ONSET,
-                             step_seconds=STEP)
+        found = ranking.rank(
+            [seen(first), unseen(second)], tiny, ratings={}, onset=ONSET, step_seconds=STEP
+        )
         return [cause.cause for cause in found.causes]
 
     one, other = order("sees_a", "sees_b"), order("sees_b", "sees_a")
@@ -210,12 +238,17 @@ def test_evidence_long_after_the_onset_keeps_a_quarter_of_its_weight():
     early = rank(seen("containers_failing", after=0))
     late_line = entry(found, "consumer_down").evidence_for[0].weight
     assert late_line == pytest.approx(
-        ranking.LATE_FACTOR * entry(early, "consumer_down").evidence_for[0].weight, abs=1e-3)
+        ranking.LATE_FACTOR * entry(early, "consumer_down").evidence_for[0].weight, abs=1e-3
+    )
 
 
 def test_late_evidence_grounds_nothing():
-    found = rank(seen("containers_failing", after=600), seen("pods_unavailable", after=600),
-                 seen("members_missing", after=600), seen("startup_failures", after=600))
+    found = rank(
+        seen("containers_failing", after=600),
+        seen("pods_unavailable", after=600),
+        seen("members_missing", after=600),
+        seen("startup_failures", after=600),
+    )
     assert entry(found, "consumer_down").probability <= ranking.UNGROUNDED_CAP
     assert found.top.cause == "unknown"
 
@@ -260,8 +293,9 @@ def test_evidence_against_everything_leaves_unknown_or_none_first():
 
 
 def test_weak_evidence_names_no_cause():
-    found = rank(seen("consumption_slowed"), seen("rollout_before_onset"),
-                 seen("one_member_behind"))
+    found = rank(
+        seen("consumption_slowed"), seen("rollout_before_onset"), seen("one_member_behind")
+    )
     assert found.top.cause == "unknown"
 
 
@@ -285,8 +319,11 @@ def test_deleting_what_points_to_the_first_cause_never_makes_it_more_probable(ki
     checks = list(incidents.investigated(kind).verdict.checks)
     top = incidents.CAUSES[kind]
     onset = incidents.investigated(kind).verdict.onset
-    options = {"ratings": incidents.make("calm").runbook.priors, "onset": onset,
-               "step_seconds": STEP}
+    options = {
+        "ratings": incidents.make("calm").runbook.priors,
+        "onset": onset,
+        "step_seconds": STEP,
+    }
     before = probabilities(ranking.rank(checks, CATALOGUE, **options))[top]
     for number, check in enumerate(checks):
         if check.outcome == "present" and CATALOGUE.kind(check.kind).level(top) == "++":
@@ -303,17 +340,26 @@ def test_deleting_evidence_piece_by_piece_ends_at_the_prior_without_a_silent_fli
     """Where the first cause changes to another one, a check that would tell is named."""
     result = incidents.investigated(kind)
     checks = list(result.verdict.checks)
-    options = {"ratings": result.incident.runbook.priors, "onset": result.verdict.onset,
-               "step_seconds": STEP}
+    options = {
+        "ratings": result.incident.runbook.priors,
+        "onset": result.verdict.onset,
+        "step_seconds": STEP,
+    }
     top = ranking.rank(checks, CATALOGUE, **options).top.cause
     for number in np.random.default_rng(seed).permutation(len(checks)):
         checks[number] = blind(checks[number].kind)
         found = ranking.rank(checks, CATALOGUE, **options)
         if found.top.cause not in (top, "unknown"):
             assert found.next_check
-            assert found.confidence != "high" or found.top.not_checked or any(
-                CATALOGUE.kind(check.kind).level(top) in ("++", "--")
-                for check in checks if check.outcome == "not_checked")
+            assert (
+                found.confidence != "high"
+                or found.top.not_checked
+                or any(
+                    CATALOGUE.kind(check.kind).level(top) in ("++", "--")
+                    for check in checks
+                    if check.outcome == "not_checked"
+                )
+            )
         top = found.top.cause
     assert probabilities(found) == probabilities(rank(ratings=options["ratings"]))
 
@@ -322,47 +368,71 @@ def test_deleting_evidence_piece_by_piece_ends_at_the_prior_without_a_silent_fli
 
 
 def test_a_spike_that_kills_its_consumers_stays_the_primary_cause():
-    found = rank(seen("production_spike"), seen("consumption_at_capacity"),
-                 seen("containers_failing", after=400), seen("pods_unavailable", after=400),
-                 seen("members_missing", after=420))
+    found = rank(
+        seen("production_spike"),
+        seen("consumption_at_capacity"),
+        seen("containers_failing", after=400),
+        seen("pods_unavailable", after=400),
+        seen("members_missing", after=420),
+    )
     assert found.top.cause == "message_spike"
     assert entry(found, "consumer_down").role == "mechanism"
 
 
 def test_slow_processing_that_ends_in_rebalances_stays_the_primary_cause():
-    found = rank(seen("downstream_slow"), seen("consumption_slowed"),
-                 seen("downstream_complaints"), seen("membership_churn", after=330),
-                 seen("poll_interval_exceeded", after=300))
+    found = rank(
+        seen("downstream_slow"),
+        seen("consumption_slowed"),
+        seen("downstream_complaints"),
+        seen("membership_churn", after=330),
+        seen("poll_interval_exceeded", after=300),
+    )
     assert found.top.cause == "slow_processing"
     assert entry(found, "rebalancing").role == "mechanism"
 
 
 def test_a_poison_record_that_crashes_its_consumer_stays_the_primary_cause():
-    found = rank(seen("same_record_fails"), seen("partition_frozen"), seen("containers_failing"),
-                 seen("pods_unavailable"), seen("membership_churn", after=60))
+    found = rank(
+        seen("same_record_fails"),
+        seen("partition_frozen"),
+        seen("containers_failing"),
+        seen("pods_unavailable"),
+        seen("membership_churn", after=60),
+    )
     assert found.top.cause == "poison_message"
     assert entry(found, "consumer_down").role == "mechanism"
     assert entry(found, "rebalancing").role == "mechanism"
 
 
 def test_two_causes_that_do_not_set_each_other_off_are_primary_and_contributing():
-    found = rank(seen("production_spike"), seen("production_skewed"),
-                 seen("consumption_at_capacity"), seen("committed_moved"))
+    found = rank(
+        seen("production_spike"),
+        seen("production_skewed"),
+        seen("consumption_at_capacity"),
+        seen("committed_moved"),
+    )
     assert found.top.cause == "message_spike"
     assert entry(found, "key_skew").role == "contributing"
 
 
 def test_a_cause_whose_only_evidence_the_primary_shows_anyway_has_no_role():
-    found = rank(seen("slower_with_all_members"), seen("downstream_slow"),
-                 seen("consumption_slowed"), unseen("client_throttled"))
+    found = rank(
+        seen("slower_with_all_members"),
+        seen("downstream_slow"),
+        seen("consumption_slowed"),
+        unseen("client_throttled"),
+    )
     assert found.top.cause == "slow_processing"
     assert entry(found, "quota_throttled").role == "none"
     assert entry(found, "quota_throttled").status != "validated"
 
 
 def test_no_incident_has_no_contributing_causes():
-    found = rank(seen("promise_kept", after=None), seen("backlog_draining", after=None),
-                 seen("production_spike"))
+    found = rank(
+        seen("promise_kept", after=None),
+        seen("backlog_draining", after=None),
+        seen("production_spike"),
+    )
     assert found.top.cause == "none"
     assert {cause.role for cause in found.causes} == {"none"}
 
@@ -375,7 +445,8 @@ def test_a_cause_explains_its_mechanism_but_not_what_was_there_before_it():
     weight = {line.id: line.weight for line in entry(after, "message_spike").evidence_for}
     assert weight["containers_failing"] > 0
     assert "containers_failing" not in {
-        line.id for line in entry(before, "message_spike").evidence_for}
+        line.id for line in entry(before, "message_spike").evidence_for
+    }
 
 
 # -- words
@@ -383,8 +454,9 @@ def test_a_cause_explains_its_mechanism_but_not_what_was_there_before_it():
 
 def test_every_line_names_a_finding_or_a_kind_and_a_sentence():
     found = rank(seen("containers_failing", number=3), unseen("partition_frozen"))
-    lines = [line for cause in found.causes for line in
-             (*cause.evidence_for, *cause.evidence_against)]
+    lines = [
+        line for cause in found.causes for line in (*cause.evidence_for, *cause.evidence_against)
+    ]
     assert lines
     assert all(line.statement for line in lines)
     assert "(and 2 more)" in entry(found, "consumer_down").evidence_for[0].statement
@@ -395,7 +467,8 @@ def test_evidence_is_listed_strongest_first():
     for cause in incidents.investigated("poison_crash").verdict.ranking:
         for lines in (cause.evidence_for, cause.evidence_against):
             assert [abs(x.weight) for x in lines] == sorted(
-                (abs(x.weight) for x in lines), reverse=True)
+                (abs(x.weight) for x in lines), reverse=True
+            )
 
 
 def test_findings_carry_the_weights_they_were_given():
@@ -405,16 +478,25 @@ def test_findings_carry_the_weights_they_were_given():
 
 
 def test_findings_are_in_the_order_of_time_and_undated_ones_last():
-    found = rank(seen("membership_churn", after=300), seen("containers_failing", after=5),
-                 seen("pods_unavailable", after=None))
+    found = rank(
+        seen("membership_churn", after=300),
+        seen("containers_failing", after=5),
+        seen("pods_unavailable", after=None),
+    )
     assert [f.id for f in found.findings] == [
-        "containers_failing", "membership_churn", "pods_unavailable"]
+        "containers_failing",
+        "membership_churn",
+        "pods_unavailable",
+    ]
 
 
 def test_the_next_check_is_one_that_was_not_checked_and_would_separate():
     found = rank(seen("consumption_stopped"), seen("members_missing"))
-    questions = {f"{k.question} {k.how_to_check}".strip() for k in EVIDENCE
-                 if k.id not in ("consumption_stopped", "members_missing")}
+    questions = {
+        f"{k.question} {k.how_to_check}".strip()
+        for k in EVIDENCE
+        if k.id not in ("consumption_stopped", "members_missing")
+    }
     assert found.next_check in questions
 
 
@@ -432,17 +514,29 @@ def test_a_cause_says_what_was_not_checked_and_what_that_would_change():
 
 @pytest.mark.parametrize(
     ("probability", "term"),
-    [(0.0, "almost no chance"), (0.049, "almost no chance"), (0.05, "very unlikely"),
-     (0.2, "unlikely"), (0.5, "roughly even"), (0.55, "likely"), (0.81, "very likely"),
-     (0.95, "almost certain"), (1.0, "almost certain")],
+    [
+        (0.0, "almost no chance"),
+        (0.049, "almost no chance"),
+        (0.05, "very unlikely"),
+        (0.2, "unlikely"),
+        (0.5, "roughly even"),
+        (0.55, "likely"),
+        (0.81, "very likely"),
+        (0.95, "almost certain"),
+        (1.0, "almost certain"),
+    ],
 )
 def test_likelihood_words_follow_the_ladder(probability, term):
     assert ranking.likelihood_term(probability) == term
 
 
 def test_confidence_is_about_what_was_looked_at_not_about_the_probability():
-    few = rank(seen("containers_failing"), seen("members_missing"), seen("pods_unavailable"),
-               seen("startup_failures"))
+    few = rank(
+        seen("containers_failing"),
+        seen("members_missing"),
+        seen("pods_unavailable"),
+        seen("startup_failures"),
+    )
     assert few.top.probability > 0.9
     assert few.confidence == "low"
     every = [seen(k.id) if k.level("consumer_down") == "++" else unseen(k.id) for k in EVIDENCE]
@@ -450,7 +544,9 @@ def test_confidence_is_about_what_was_looked_at_not_about_the_probability():
 
 
 def test_confidence_is_not_high_when_nothing_discriminates():
-    found = rank(seen("consumption_slowed"), *(
-        unseen(kind.id) for kind in EVIDENCE if kind.id != "consumption_slowed"))
+    found = rank(
+        seen("consumption_slowed"),
+        *(unseen(kind.id) for kind in EVIDENCE if kind.id != "consumption_slowed"),
+    )
     assert found.top.cause == "unknown"
     assert found.confidence == "moderate"

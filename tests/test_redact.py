@@ -38,8 +38,10 @@ SECRETS = {
     "jaas": ('PlainLoginModule required username="ops" password="hunter2";', "hunter2"),
     "AWS key": ("using AKIAIOSFODNN7EXAMPLE for s3", "AKIAIOSFODNN7EXAMPLE"),
     "AWS secret key": ("aws_secret_access_key=wJalrXUtnFEMI/K7MDENG", "wJalrXUtnFEMI"),
-    "private key": ("-----BEGIN RSA PRIVATE KEY-----\nMIIEow==\n-----END RSA PRIVATE KEY-----",
-                    "MIIEow"),
+    "private key": (
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow==\n-----END RSA PRIVATE KEY-----",
+        "MIIEow",
+    ),
     "private key that was cut off": ("-----BEGIN PRIVATE KEY-----\nMIIEow", "MIIEow"),
     "e-mail": ("owner is jane.doe+ops@mail.example.org.", "jane.doe"),
 }
@@ -127,9 +129,18 @@ def test_one_address_has_one_pseudonym_however_it_is_written():
 
 def logs(messages: list[str], pod: str = "worker-0", first: int = 1) -> list[dict[str, object]]:
     return [
-        {"timestamp": T0 + pd.Timedelta(number, "s"), "namespace": "ns", "pod": pod,
-         "container": "worker", "role": "consumer", "previous": False, "line_number": number,
-         "level": "INFO", "message": message, "query_id": "kubernetes-01"}
+        {
+            "timestamp": T0 + pd.Timedelta(number, "s"),
+            "namespace": "ns",
+            "pod": pod,
+            "container": "worker",
+            "role": "consumer",
+            "previous": False,
+            "line_number": number,
+            "level": "INFO",
+            "message": message,
+            "query_id": "kubernetes-01",
+        }
         for number, message in enumerate(messages, first)
     ]
 
@@ -164,8 +175,13 @@ def test_each_occurrence_is_counted_not_each_distinct_value():
 
 def test_rows_that_only_a_secret_told_apart_still_fit_the_schema():
     rows = [
-        {"timestamp": T0, "alert": "Lag", "state": "firing",
-         "labels": f'{{"owner": "{who}@mail.example"}}', "query_id": "prometheus-01"}
+        {
+            "timestamp": T0,
+            "alert": "Lag",
+            "state": "firing",
+            "labels": f'{{"owner": "{who}@mail.example"}}',
+            "query_id": "prometheus-01",
+        }
         for who in ("ann", "bob")
     ]
     clean, removed = redact_frames({"alerts": frames.normalise("alerts", rows)}, Redactor())
@@ -175,8 +191,14 @@ def test_rows_that_only_a_secret_told_apart_still_fit_the_schema():
 
 def test_redacted_rows_stay_in_the_order_of_their_keys():
     rows = [
-        {"timestamp": T0, "metric": "throttle_seconds", "instance": f"10.0.0.{n}:9092",
-         "value": float(n), "unit": "seconds", "query_id": "prometheus-01"}
+        {
+            "timestamp": T0,
+            "metric": "throttle_seconds",
+            "instance": f"10.0.0.{n}:9092",
+            "value": float(n),
+            "unit": "seconds",
+            "query_id": "prometheus-01",
+        }
         for n in range(9)
     ]
     table = frames.normalise("broker_metrics", rows)
@@ -185,8 +207,15 @@ def test_redacted_rows_stay_in_the_order_of_their_keys():
 
 
 def test_a_name_keeps_what_joins_depend_on():
-    rows = [{"timestamp": T0, "group": "team@mail.example", "topic": "token=abc123",
-             "partition": 0, "query_id": "prometheus-01"}]
+    rows = [
+        {
+            "timestamp": T0,
+            "group": "team@mail.example",
+            "topic": "token=abc123",
+            "partition": 0,
+            "query_id": "prometheus-01",
+        }
+    ]
     table = frames.normalise("offsets", rows)
     assert redact_frames({"offsets": table}, Redactor())[0]["offsets"].equals(table)
 

@@ -17,8 +17,17 @@ from lagkit.model import Finding
 from lagkit.remedies import fill
 from lagkit.runbook import Commands, DoNot, Remedy, Runbook
 
-HOSTILE = ("x; touch pwned", "$(touch pwned)", "`touch pwned`", "a'b", 'a"; touch pwned; "',
-           "a\ntouch pwned", "' ; touch pwned ; '", "a && touch pwned", "a|touch pwned")
+HOSTILE = (
+    "x; touch pwned",
+    "$(touch pwned)",
+    "`touch pwned`",
+    "a'b",
+    'a"; touch pwned; "',
+    "a\ntouch pwned",
+    "' ; touch pwned ; '",
+    "a && touch pwned",
+    "a|touch pwned",
+)
 
 
 def known(incident, findings=(), **changes) -> dict[str, str]:
@@ -30,8 +39,13 @@ def ranked(*pairs):
     """Return ranked causes (cause, probability), first is primary."""
     one = incidents.investigated("calm").verdict.ranking[0]
     return tuple(
-        replace(one, cause=cause, rank=rank, probability=probability,
-                role="primary" if rank == 1 else "none")
+        replace(
+            one,
+            cause=cause,
+            rank=rank,
+            probability=probability,
+            role="primary" if rank == 1 else "none",
+        )
         for rank, (cause, probability) in enumerate(pairs, start=1)
     )
 
@@ -60,8 +74,9 @@ def test_a_value_is_not_filled_in_again():
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_is_one_word_in_every_command_and_runs_nothing(name, tmp_path):
     """Each filled command is given to a real shell whose rpk and kubectl only print their words."""
-    named = incidents.renamed(incidents.make("poison_retry"),
-                              {incidents.TOPIC: name, incidents.GROUP: "g " + name})
+    named = incidents.renamed(
+        incidents.make("poison_retry"), {incidents.TOPIC: name, incidents.GROUP: "g " + name}
+    )
     show = tmp_path / "bin" / "show"
     show.parent.mkdir()
     show.write_text('#!/bin/sh\nprintf "<%s>" "$@"\ncat\n')
@@ -73,8 +88,14 @@ def test_a_hostile_name_is_one_word_in_every_command_and_runs_nothing(name, tmp_
     assert len(filled) > 15
     for command in filled:
         command = command.replace("lagkit capture", str(show))
-        run = subprocess.run(["bash", "-c", command], cwd=tmp_path, input="", capture_output=True,
-                             text=True)
+        run = subprocess.run(
+            ["bash", "-c", command],
+            check=False,
+            cwd=tmp_path,
+            input="",
+            capture_output=True,
+            text=True,
+        )
         assert run.returncode == 0, (command, run.stderr)
         if shlex.quote(name) in command:
             assert name in run.stdout
@@ -93,9 +114,15 @@ def test_the_runbooks_own_commands_are_not_quoted():
 def test_names_come_from_the_incident_and_the_runbook():
     names = known(incidents.make("down"))
     assert (names["group"], names["topic"], names["partitions"]) == (
-        incidents.GROUP, incidents.TOPIC, "6")
+        incidents.GROUP,
+        incidents.TOPIC,
+        "6",
+    )
     assert (names["namespace"], names["workload"], names["kind"]) == (
-        "stoa-system", "control-plane-api", "deployment")
+        "stoa-system",
+        "control-plane-api",
+        "deployment",
+    )
     assert names["unread_messages"] == "5931"
     assert names["retention_doubled_ms"] == "43200000"
     assert (names["downstream_namespace"], names["downstream_workload"]) == ("awx", "awx-web")
@@ -104,8 +131,18 @@ def test_names_come_from_the_incident_and_the_runbook():
 def test_what_is_not_known_has_no_name():
     bare = incidents.without(incidents.make("calm"), "kafka", "kubernetes", "prometheus")
     names = known(bare, unread=None, members=None, usual_members=None)
-    assert not {"partitions", "unread_messages", "members", "replicas_wanted", "replicas_most",
-                "stuck_offset", "retention_doubled_ms"} & names.keys()
+    assert (
+        not {
+            "partitions",
+            "unread_messages",
+            "members",
+            "replicas_wanted",
+            "replicas_most",
+            "stuck_offset",
+            "retention_doubled_ms",
+        }
+        & names.keys()
+    )
     assert names["topic"] == incidents.TOPIC
 
 
@@ -171,8 +208,14 @@ BOOK = Runbook(
         Remedy(cause="network", title="n1", command="a {group}", why="w", safety="read_only"),
         Remedy(cause="network", title="n3", command="c {moon}", why="w", safety="read_only"),
         Remedy(cause="network", title="n4", command="d", why="{moon}", safety="read_only"),
-        Remedy(cause="network", title="n5", command="e", why="w", safety="read_only",
-               preconditions=("{moon} is up",)),
+        Remedy(
+            cause="network",
+            title="n5",
+            command="e",
+            why="w",
+            safety="read_only",
+            preconditions=("{moon} is up",),
+        ),
         Remedy(cause="rebalancing", title="r", command="a {group}", why="w", safety="read_only"),
         Remedy(cause="unknown", title="u", command="u", why="w", safety="read_only"),
     ),
@@ -198,7 +241,9 @@ def test_a_cause_that_is_hardly_possible_gets_no_remedy():
 def test_a_contributing_cause_gets_its_remedies_whatever_its_probability():
     first, second = ranked(("network", 0.95), ("rebalancing", 0.02))
     assert remedies.concerned((first, replace(second, role="contributing"))) == [
-        "network", "rebalancing"]
+        "network",
+        "rebalancing",
+    ]
 
 
 def test_no_incident_needs_no_action():

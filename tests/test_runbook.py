@@ -17,10 +17,27 @@ SHIPPED = load()
 MINIMAL = 'title = "Ours"\n'
 # What lagkit.remedies can fill in, in some incident.
 PLACEHOLDERS = {
-    "group", "topic", "partitions", "members", "unread_messages", "namespace", "workload", "kind",
-    "selector", "replicas_wanted", "replicas_most", "downstream_namespace", "downstream_workload",
-    "stuck_topic", "stuck_partition", "stuck_offset", "stuck_offset_next", "retention_doubled_ms",
-    "kubectl", "rpk", "rpk_stdin",
+    "group",
+    "topic",
+    "partitions",
+    "members",
+    "unread_messages",
+    "namespace",
+    "workload",
+    "kind",
+    "selector",
+    "replicas_wanted",
+    "replicas_most",
+    "downstream_namespace",
+    "downstream_workload",
+    "stuck_topic",
+    "stuck_partition",
+    "stuck_offset",
+    "stuck_offset_next",
+    "retention_doubled_ms",
+    "kubectl",
+    "rpk",
+    "rpk_stdin",
 }
 
 
@@ -39,8 +56,11 @@ def written(path, text: str):
 
 def test_every_cause_it_names_is_in_the_catalogue():
     known = {cause.id for cause in catalogue().causes}
-    named = {*SHIPPED.priors, *(r.cause for r in SHIPPED.remedies),
-             *(d.cause for d in SHIPPED.do_not)}
+    named = {
+        *SHIPPED.priors,
+        *(r.cause for r in SHIPPED.remedies),
+        *(d.cause for d in SHIPPED.do_not),
+    }
     assert named <= known
 
 
@@ -72,7 +92,9 @@ def test_whatever_changes_something_has_preconditions():
             assert remedy.preconditions, remedy.title
 
 
-CHANGES = r"\b(?:scale|rollout|set env|delete|seek|alter-config|add-partitions|restart|apply|edit)\b"
+CHANGES = (
+    r"\b(?:scale|rollout|set env|delete|seek|alter-config|add-partitions|restart|apply|edit)\b"
+)
 
 
 def test_whatever_changes_something_is_not_called_read_only():
@@ -89,7 +111,8 @@ def test_the_read_only_steps_of_a_cause_come_first():
 
 
 @pytest.mark.parametrize(
-    "slip", ["--set partition.count", "--to-timestamp", "delete pod", "--to end"])
+    "slip", ["--set partition.count", "--to-timestamp", "delete pod", "--to end"]
+)
 def test_the_seed_runbooks_slips_are_not_repeated(slip):
     assert not any(slip in remedy.command for remedy in SHIPPED.remedies)
 

@@ -1,0 +1,1 @@
+"""Each signal on frames that show one thing."""

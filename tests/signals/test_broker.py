@@ -1,0 +1,173 @@
+"""The brokers, and the neighbours who would suffer with us if it were the brokers."""
+
+from __future__ import annotations
+
+import incidents
+import numpy as np
+import pytest
+
+from lagkit import frames
+from lagkit.signals import broker
+
+CALM, SLOW = incidents.make("calm"), incidents.make("slow")
+
+
+def brokers(incident) -> dict:
+    return incidents.checks(broker.brokers_and_neighbours, incident)
+
+
+def metric(name: str, before: float, later: float, unit: str = "", samples: int | None = None):
+    rows = []
+    for number, second in enumerate(range(0, incidents.SECONDS, incidents.STEP)):
+        late = second >= incidents.FAULT
+        if samples is not None and late:
+            late = second < incidents.FAULT + samples * incidents.STEP
+        rows.append(
+            {
+                "timestamp": incidents.moment(second),
+                "metric": name,
+                "instance": "b1:9404",
+                "value": later if late else before,
+                "unit": unit or "x",
+                "query_id": f"prometheus-{4 + number % 2:02d}",
+            }
+        )
+    return incidents.with_tables(SLOW, broker_metrics=frames.normalise("broker_metrics", rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "later"),
+    [
+        ("under_replicated_partitions", 0, 14),
+        ("offline_partitions", 0, 2),
+        ("broker_count", 3, 2),
+        ("request_handler_idle_ratio", 0.9, 0.1),
+        ("network_idle_ratio", 0.9, 0.2),
+        ("produce_p99_seconds", 0.01, 1.5),
+        ("offset_commit_p99_seconds", 0.1, 0.5),
+    ],
+)
+def test_a_broker_that_got_worse_at_the_onset_is_told(name, before, later):
+    finding = brokers(metric(name, before, later))["broker_degraded"].findings[0]
+    assert finding.id == f"broker_degraded:{name}@b1:9404"
+    assert (finding.value, finding.baseline) == (later, before)
+    assert abs((finding.onset - incidents.moment(incidents.FAULT)).total_seconds()) <= 60
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "later"),
+    [
+        ("under_replicated_partitions", 14, 14),
+        ("request_handler_idle_ratio", 0.1, 0.1),
+        ("produce_p99_seconds", 0.01, 0.05),
+        ("produce_p99_seconds", 1.0, 1.2),
+        ("broker_count", 3, 3),
+        ("cpu_of_the_moon", 0, 1),
+    ],
+)
+def test_what_was_so_before_or_is_not_felt_is_no_degradation(name, before, later):
+    assert brokers(metric(name, before, later))["broker_degraded"].outcome == "absent"
+
+
+def test_one_bad_sample_is_a_hiccup_of_the_scrape():
+    made = metric("under_replicated_partitions", 0, 14, samples=1)
+    assert brokers(made)["broker_degraded"].outcome == "absent"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"), [({"leader": None}, "no leader"), ({"isr_count": 1}, "under-replicated")]
+)
+def test_what_kafka_says_of_leaders_and_replicas_is_told(values, words):
+    made = incidents.edited(SLOW, "partitions", lambda t: t["partition"] == 1, **values)
+    statement = brokers(made)["broker_degraded"].findings[0].statement
+    assert words in statement
+    assert "1 of the group's 6 partitions" in statement
+
+
+def test_no_metrics_and_no_kafka_is_not_checked():
+    made = incidents.without(SLOW, "prometheus", "kafka")
+    assert {check.outcome for check in brokers(made).values()} == {"not_checked"}
+
+
+# -- neighbours
+
+
+def test_neighbours_that_fall_behind_at_the_same_time_are_told():
+    check = brokers(incidents.make("broker"))["neighbours_lag_too"]
+    assert [f.id for f in check.findings] == [
+        f"neighbours_lag_too:{group}/{topic}" for group, topic in reversed(incidents.NEIGHBOURS)
+    ]
+
+
+def test_neighbours_that_keep_up_are_counted():
+    check = brokers(SLOW)["neighbours_lag_too"]
+    assert check.outcome == "absent"
+    assert "3 other group(s)" in check.reason
+
+
+def neighbour(topic: str, kind: str, lag):
+    made = incidents.make(kind)
+    rows = [
+        {
+            "timestamp": incidents.moment(s),
+            "group": "audit",
+            "topic": topic,
+            "lag_messages": lag(s),
+            "query_id": "prometheus-03",
+        }
+        for s in range(0, incidents.SECONDS, incidents.STEP)
+    ]
+    return incidents.with_tables(made, neighbours=frames.normalise("neighbours", rows))
+
+
+def growing(second: float) -> float:
+    return 5 + max(0.0, 6.0 * (second - incidents.FAULT))
+
+
+def test_more_to_read_on_our_topic_is_more_for_every_reader_and_no_brokers_doing():
+    made = neighbour(incidents.TOPIC, "spike", growing)
+    assert brokers(made)["neighbours_lag_too"].outcome == "not_checked"
+
+
+def test_another_reader_of_our_topic_counts_while_no_more_is_produced():
+    made = neighbour(incidents.TOPIC, "slow", growing)
+    assert brokers(made)["neighbours_lag_too"].outcome == "present"
+
+
+def test_a_neighbour_on_another_topic_counts_during_a_spike():
+    made = neighbour("invoices", "spike", growing)
+    assert brokers(made)["neighbours_lag_too"].outcome == "present"
+
+
+@pytest.mark.parametrize(
+    "lag",
+    [
+        lambda s: 10.0 * s,
+        lambda s: 5000.0,
+        lambda s: 5 + max(0, s - incidents.FAULT) / 60,
+        lambda s: np.nan,
+    ],
+    ids=["was falling behind anyway", "stands", "grows a little", "unknown"],
+)
+def test_a_neighbour_that_does_not_begin_to_fall_behind_is_no_witness(lag):
+    assert brokers(neighbour("invoices", "slow", lag))["neighbours_lag_too"].outcome != "present"
+
+
+def test_another_topic_of_our_own_group_is_no_neighbour():
+    made = neighbour("invoices", "slow", growing)
+    own = incidents.edited(made, "neighbours", group=incidents.GROUP)
+    assert brokers(own)["neighbours_lag_too"].outcome == "not_checked"
+
+
+# -- quotas
+
+
+def test_a_throttled_client_is_named():
+    finding = brokers(incidents.make("throttled"))["client_throttled"].findings[0]
+    assert "worker by 0.80 s" in finding.statement
+
+
+def test_no_throttle_metric_is_not_checked_and_zero_is_absent():
+    none = incidents.with_tables(SLOW, broker_metrics=frames.empty("broker_metrics"))
+    assert brokers(none)["client_throttled"].outcome == "not_checked"
+    assert brokers(CALM)["client_throttled"].outcome == "absent"

@@ -1,0 +1,124 @@
+"""What the consumer waits for: how long it takes, whether it answers, whether its pods run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import incidents
+import pytest
+
+from lagkit import frames, runbook
+from lagkit.signals import downstream
+
+CALM, SLOW = incidents.make("calm"), incidents.make("slow")
+
+
+def dependencies(incident) -> dict:
+    return incidents.checks(downstream.dependencies, incident)
+
+
+def late(table):
+    return table["timestamp"] >= incidents.moment(incidents.FAULT)
+
+
+def awx(table):
+    return table["role"] == "awx"
+
+
+def test_jobs_that_take_longer_than_before_are_told_with_both_times():
+    findings = {f.id: f for f in dependencies(SLOW)["downstream_slow"].findings}
+    jobs = findings["downstream_slow:awx"]
+    assert jobs.baseline == pytest.approx(0.05, abs=0.01)
+    assert jobs.value == pytest.approx(3.0, abs=0.1)
+    assert abs((jobs.onset - incidents.moment(incidents.FAULT)).total_seconds()) <= 30
+    assert "downstream_slow:awx/ping" in findings
+
+
+def test_jobs_as_quick_as_before_are_absent():
+    assert dependencies(incidents.make("spike"))["downstream_slow"].outcome == "absent"
+
+
+def test_jobs_without_an_onset_to_compare_around_are_not_checked():
+    assert dependencies(CALM)["downstream_slow"].outcome == "not_checked"
+
+
+def test_too_few_jobs_on_either_side_compare_nothing():
+    made = incidents.with_tables(CALM, jobs=CALM.jobs.iloc[:3])
+    assert dependencies(made)["downstream_slow"].outcome == "not_checked"
+
+
+def test_a_probe_alone_can_tell_a_quick_answer():
+    made = incidents.with_tables(CALM, jobs=frames.empty("jobs"))
+    assert dependencies(made)["downstream_slow"].outcome == "absent"
+
+
+def test_a_failed_probe_has_no_latency_to_judge():
+    made = incidents.with_tables(CALM, jobs=frames.empty("jobs"))
+    made = incidents.edited(
+        made,
+        "downstream",
+        ok=False,
+        status_code=None,
+        latency_seconds=9.0,
+        detail="connection refused",
+    )
+    seen = dependencies(made)
+    assert seen["downstream_slow"].outcome == "not_checked"
+    assert seen["downstream_failing"].outcome == "present"
+    assert seen["downstream_failing"].findings[0].quote == "connection refused"
+
+
+def test_one_failed_probe_of_three_is_no_failure():
+    first = CALM.downstream["timestamp"].min()
+    made = incidents.edited(CALM, "downstream", lambda t: t["timestamp"] == first, ok=False)
+    assert dependencies(made)["downstream_failing"].outcome == "absent"
+
+
+def test_jobs_that_fail_since_the_onset_are_told_with_their_share():
+    made = incidents.edited(SLOW, "jobs", late, status="failed")
+    findings = {f.id: f for f in dependencies(made)["downstream_failing"].findings}
+    assert findings["downstream_failing:awx/jobs"].value == pytest.approx(1.0, abs=0.1)
+
+
+def test_jobs_that_failed_before_as_well_are_no_change():
+    made = incidents.edited(SLOW, "jobs", status="failed")
+    assert dependencies(made)["downstream_failing"].outcome == "absent"
+
+
+def test_a_pod_of_the_downstream_that_is_not_ready_is_told():
+    made = incidents.edited(SLOW, "pods", awx, ready=False, state_reason="CrashLoopBackOff")
+    finding = dependencies(made)["downstream_failing"].findings[0]
+    assert finding.id == "downstream_failing:awx/pods"
+    assert "1 of 1 downstream pods are not ready (CrashLoopBackOff)" in finding.statement
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"phase": "Succeeded"}, {"deleted_at": incidents.END}],
+    ids=["a finished job's pod", "a pod being removed"],
+)
+def test_a_pod_that_is_not_meant_to_be_ready_is_no_failure(values):
+    made = incidents.edited(SLOW, "pods", awx, ready=False, **values)
+    assert dependencies(made)["downstream_failing"].outcome == "absent"
+
+
+def test_a_pod_of_unknown_readiness_is_no_failure():
+    made = incidents.edited(SLOW, "pods", awx, ready=None)
+    assert dependencies(made)["downstream_failing"].outcome == "absent"
+
+
+def test_the_consumers_pods_are_not_the_downstreams():
+    made = incidents.edited(SLOW, "pods", lambda t: ~awx(t), ready=False)
+    assert dependencies(made)["downstream_failing"].outcome == "absent"
+
+
+def test_a_group_without_a_downstream_has_none_to_check():
+    made = replace(SLOW, runbook=runbook.Runbook(title="t"))
+    seen = dependencies(made)
+    assert {check.outcome for check in seen.values()} == {"not_checked"}
+    assert "names no downstream" in seen["downstream_slow"].reason
+
+
+def test_a_downstream_that_was_not_asked_is_not_checked():
+    made = incidents.without(SLOW, "downstream", "kubernetes")
+    assert {check.outcome for check in dependencies(made).values()} == {"not_checked"}

@@ -1,0 +1,197 @@
+"""Who is in the group, who left, and what a single look cannot show."""
+
+from __future__ import annotations
+
+import incidents
+import numpy as np
+import pandas as pd
+import pytest
+
+from lagkit import frames
+from lagkit.signals import membership
+
+
+def group(incident) -> dict:
+    return incidents.checks(membership.members, incident)
+
+
+def after(second: float):
+    return lambda table: table["timestamp"] >= incidents.moment(second)
+
+
+def between(first: float, last: float):
+    return lambda table: table["timestamp"].between(incidents.moment(first), incidents.moment(last))
+
+
+def test_members_that_are_gone_are_counted_against_those_before():
+    finding = group(incidents.make("down"))["members_missing"].findings[0]
+    assert (finding.value, finding.baseline) == (0, 3)
+    assert abs(finding.onset - incidents.moment(incidents.FAULT)) <= pd.Timedelta("30s")
+    assert "no members" in finding.statement
+
+
+def test_one_of_three_is_missing():
+    made = incidents.edited(
+        incidents.make("slow"), "group_history", after(incidents.FAULT), member_count=2.0
+    )
+    made = incidents.edited(made, "group_state", member_count=2)
+    finding = group(made)["members_missing"].findings[0]
+    assert (finding.value, finding.baseline) == (2, 3)
+
+
+def test_a_member_that_was_away_for_one_scrape_is_not_missing():
+    made = incidents.edited(
+        incidents.make("slow"),
+        "group_history",
+        between(incidents.FAULT + 60, incidents.FAULT + 70),
+        member_count=2.0,
+    )
+    assert group(made)["members_missing"].outcome == "absent"
+
+
+def test_a_group_that_manages_no_members_and_commits_is_not_down():
+    """assign() instead of subscribe(): the group is Empty for ever and reads all the same."""
+    made = incidents.edited(
+        incidents.make("spike"), "group_history", member_count=0.0, state="Empty"
+    )
+    made = incidents.edited(made, "group_state", member_count=0, state="Empty")
+    made = incidents.with_tables(made, members=frames.empty("members"))
+    assert group(made)["members_missing"].outcome == "not_checked"
+
+
+def test_a_group_without_members_that_reads_nothing_is_down_even_without_a_history():
+    made = incidents.with_tables(
+        incidents.make("down"), group_history=frames.empty("group_history")
+    )
+    assert group(made)["members_missing"].outcome == "present"
+
+
+def test_an_exporter_that_cannot_see_the_new_protocol_does_not_empty_the_group():
+    made = incidents.edited(incidents.make("slow"), "group_history", member_count=0.0, state=None)
+    made = incidents.edited(made, "group_state", protocol="consumer")
+    assert group(made)["members_missing"].outcome == "absent"
+
+
+def test_no_count_anywhere_is_not_checked():
+    made = incidents.with_tables(
+        incidents.make("down"),
+        group_history=frames.empty("group_history"),
+        group_state=frames.empty("group_state"),
+    )
+    assert group(made)["members_missing"].outcome == "not_checked"
+
+
+def test_another_groups_members_are_not_ours():
+    made = incidents.added(
+        incidents.make("slow"),
+        "group_history",
+        {"group": "other", "member_count": 0.0, "timestamp": incidents.END},
+    )
+    assert group(made)["members_missing"].outcome == "absent"
+
+
+# -- churn
+
+
+def test_members_that_come_and_go_are_churn():
+    finding = group(incidents.make("storm"))["membership_churn"].findings[0]
+    assert finding.value >= membership.CHURN_CHANGES
+    assert finding.onset >= incidents.moment(incidents.FAULT) - pd.Timedelta("60s")
+
+
+def test_one_restart_is_no_churn():
+    made = incidents.edited(
+        incidents.make("slow"),
+        "group_history",
+        between(incidents.FAULT + 60, incidents.FAULT + 100),
+        member_count=2.0,
+    )
+    assert group(made)["membership_churn"].outcome == "absent"
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0, 7.4, 11.9, 14.9])
+def test_one_rebalance_counts_once_wherever_its_seconds_fall(offset):
+    """Six lines of three pods within ten seconds, on either side of a full quarter minute."""
+    begin = incidents.FAULT + 60 + offset
+    lines = [
+        (begin + n * 2, n % 3, "INFO", f"rebalance: assigned deploy-requests[{n}]")
+        for n in range(6)
+    ]
+    two = [(second + 100, pod, level, text) for second, pod, level, text in lines]
+    made = incidents.saying(incidents.make("slow"), *lines, *two)
+    check = group(made)["membership_churn"]
+    assert check.outcome == "absent"
+    assert "2 separate times" in check.reason
+
+
+def test_three_rebalances_in_the_logs_are_churn_without_any_metric():
+    lines = [(incidents.FAULT + 60 * n, 0, "INFO", "rebalance: revoked") for n in range(1, 5)]
+    made = incidents.saying(incidents.make("slow"), *lines)
+    check = group(made)["membership_churn"]
+    assert check.outcome == "present"
+    assert check.findings[0].source == "kubernetes"
+    assert check.findings[0].quote
+
+
+def test_rebalances_before_the_onset_do_not_count():
+    lines = [(60 * n, 0, "INFO", "rebalance: revoked") for n in range(1, 10)]
+    made = incidents.saying(incidents.make("slow"), *lines)
+    assert group(made)["membership_churn"].outcome == "absent"
+
+
+def test_one_look_at_the_coordinator_shows_no_churn_and_refutes_none():
+    made = incidents.without(incidents.make("slow"), "prometheus", "kubernetes")
+    assert group(made)["membership_churn"].outcome == "not_checked"
+
+
+# -- slower with all members, and room
+
+
+def test_slower_with_all_members_needs_members_that_were_looked_at():
+    assert group(incidents.make("slow"))["slower_with_all_members"].outcome == "present"
+    blind = incidents.with_tables(
+        incidents.without(incidents.make("slow"), "kubernetes"),
+        group_history=frames.empty("group_history"),
+    )
+    assert group(blind)["slower_with_all_members"].outcome == "not_checked"
+
+
+@pytest.mark.parametrize("kind", ["down", "storm", "calm", "spike"])
+def test_it_is_absent_when_members_are_missing_or_nothing_is_slower(kind):
+    assert group(incidents.make(kind))["slower_with_all_members"].outcome == "absent"
+
+
+@pytest.mark.parametrize(("members", "outcome"), [(3, "absent"), (6, "present"), (8, "present")])
+def test_there_is_room_while_members_are_fewer_than_partitions(members, outcome):
+    made = incidents.make("spike")
+    rows = [
+        {
+            "timestamp": incidents.END,
+            "group": incidents.GROUP,
+            "member_id": f"m{n}",
+            "topic": incidents.TOPIC if n < 6 else None,
+            "partition": n if n < 6 else None,
+            "query_id": "kafka-02",
+        }
+        for n in range(members)
+    ]
+    if members == 3:
+        rows = [
+            {**row, "partition": p, "member_id": f"m{p // 2}"}
+            for p in range(6)
+            for row in [dict(rows[0])]
+        ]
+    made = incidents.with_tables(made, members=frames.normalise("members", rows))
+    assert group(made)["no_spare_partition"].outcome == outcome
+
+
+def test_without_an_assignment_room_is_not_checked():
+    made = incidents.without(incidents.make("spike"), "kafka")
+    assert group(made)["no_spare_partition"].outcome == "not_checked"
+
+
+def test_counts_that_are_not_known_are_skipped():
+    made = incidents.edited(
+        incidents.make("down"), "group_history", between(600, 700), member_count=np.nan
+    )
+    assert group(made)["members_missing"].findings[0].baseline == 3

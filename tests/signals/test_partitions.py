@@ -1,0 +1,197 @@
+"""What groups the lagging partitions, and offsets that tell their own story."""
+
+from __future__ import annotations
+
+import incidents
+import numpy as np
+import pandas as pd
+import pytest
+
+from lagkit import frames
+from lagkit.signals import partitions
+
+TOPIC = incidents.TOPIC
+
+
+def shape(incident) -> dict:
+    return incidents.checks(partitions.shape, incident)
+
+
+def anomalies(incident) -> dict:
+    return incidents.checks(partitions.offset_anomalies, incident)
+
+
+def after(second: float):
+    return lambda table: table["timestamp"] >= incidents.moment(second)
+
+
+# -- shape
+
+
+def test_one_stuck_partition_is_named_with_its_offset_and_its_time():
+    finding = shape(incidents.make("poison_retry"))["partition_frozen"].findings[0]
+    stuck = incidents.make("poison_retry").partitions.query("partition == 2")
+    assert finding.id == f"partition_frozen:{TOPIC}/2"
+    assert finding.value == stuck["committed_offset"].iloc[-1]
+    assert abs(finding.onset - incidents.moment(incidents.FAULT)) <= pd.Timedelta("30s")
+    assert "5 other partitions advance" in finding.statement
+
+
+@pytest.mark.parametrize("kind", ["calm", "slow", "down", "spike", "skew", "network"])
+def test_a_group_that_stands_or_crawls_as_a_whole_has_no_stuck_record(kind):
+    assert shape(incidents.make(kind))["partition_frozen"].outcome == "absent"
+
+
+def test_a_partition_that_stands_alone_because_the_others_are_idle_is_no_stuck_record():
+    """Only one partition gets records and the consumer is gone: nobody advances."""
+    made = incidents.make("down")
+    quiet = made.offsets.loc[made.offsets["partition"] != 2]
+    level = quiet.assign(log_end_offset=1000.0, committed_offset=1000.0, lag_messages=0.0)
+    busy = made.offsets.loc[made.offsets["partition"] == 2]
+    table = frames.normalise("offsets", pd.concat([level, busy]))
+    assert shape(incidents.with_tables(made, offsets=table))["partition_frozen"].outcome == "absent"
+
+
+def test_a_topic_of_one_partition_cannot_tell_a_stuck_record_from_a_stopped_group():
+    made = incidents.make("poison_retry")
+    one = made.offsets.loc[made.offsets["partition"] == 2].reset_index(drop=True)
+    assert shape(incidents.with_tables(made, offsets=one))["partition_frozen"].outcome == (
+        "not_checked"
+    )
+
+
+def test_seconds_of_snapshots_show_no_stuck_record_and_refute_none():
+    for kind in ("poison_retry", "calm"):
+        seen = shape(incidents.without(incidents.make(kind), "prometheus"))
+        assert seen["partition_frozen"].outcome == "not_checked"
+        assert seen["production_skewed"].outcome == "not_checked"
+
+
+def member_behind(owner: int):
+    """Return an incident in which the partitions of one of three members stand still."""
+    made = incidents.make("calm")
+
+    def theirs(table):
+        return table["partition"].isin([2 * owner, 2 * owner + 1]) & (
+            table["timestamp"] >= incidents.moment(incidents.FAULT)
+        )
+
+    first = made.offsets.loc[theirs(made.offsets), "committed_offset"].min()
+    return incidents.edited(made, "offsets", theirs, committed_offset=first, lag_messages=np.nan)
+
+
+def test_partitions_of_one_member_are_told_by_its_pod():
+    check = shape(member_behind(1))["one_member_behind"]
+    assert check.outcome == "present"
+    assert incidents.PODS[1] in check.findings[0].statement
+
+
+def test_a_lag_on_every_member_is_no_members_own():
+    assert shape(incidents.make("slow"))["one_member_behind"].outcome == "absent"
+
+
+def test_without_members_nobody_is_blamed():
+    check = shape(incidents.without(member_behind(1), "kafka"))["one_member_behind"]
+    assert check.outcome == "not_checked"
+
+
+def test_a_single_member_is_never_one_of_several():
+    made = incidents.edited(member_behind(1), "members", member_id="only", client_id="only")
+    assert shape(made)["one_member_behind"].outcome == "not_checked"
+
+
+def test_a_hot_partition_is_told_with_its_share():
+    finding = shape(incidents.make("skew"))["production_skewed"].findings[0]
+    assert finding.id == f"production_skewed:{TOPIC}/4"
+    assert finding.value == pytest.approx(0.7, abs=0.05)
+    assert finding.baseline == pytest.approx(1 / 6)
+
+
+def test_even_production_is_not_skewed():
+    assert shape(incidents.make("spike"))["production_skewed"].outcome == "absent"
+
+
+# -- offsets
+
+
+def test_a_rewind_is_told_with_both_offsets():
+    finding = anomalies(incidents.make("rewind"))["committed_moved"].findings[0]
+    assert finding.baseline - finding.value == pytest.approx(1500, abs=200)
+    assert abs(finding.onset - incidents.moment(incidents.FAULT)) <= pd.Timedelta("15s")
+
+
+def test_a_seek_to_the_end_is_told():
+    """Nothing was read for ten minutes, then everything was left behind at once."""
+    made = incidents.make("down")
+    table = made.offsets
+    late = table["timestamp"] >= incidents.moment(incidents.SECONDS - 60)
+    big = table.assign(
+        log_end_offset=table["log_end_offset"].where(
+            table["timestamp"] < incidents.moment(incidents.FAULT + 60),
+            table["log_end_offset"] + 50_000,
+        )
+    )
+    big["committed_offset"] = big["committed_offset"].where(~late, big["log_end_offset"])
+    big["lag_messages"] = np.nan
+    moved = incidents.with_tables(made, offsets=frames.normalise("offsets", big))
+    assert anomalies(moved)["committed_moved"].outcome == "present"
+
+
+@pytest.mark.parametrize("step", [15, 60])
+def test_a_group_that_catches_up_fast_was_not_moved(step):
+    """Thousands of messages between two scrapes are a working consumer, not a seek."""
+    made = incidents.make("calm")
+    at = np.arange(0, incidents.SECONDS + 1, step)
+    end = 1000.0 + 40 * at
+    # stopped from 600 s to 1200 s, then four hundred a second and partition
+    committed = np.where(
+        at < 600, end, np.minimum(end, 1000.0 + 40 * 600 + np.maximum(0, at - 1200) * 400.0)
+    )
+    committed = np.where((at >= 600) & (at < 1200), 1000.0 + 40 * 600, committed)
+    table = incidents.offsets(at, {p: {"committed": committed, "end": end} for p in range(6)})
+    caught = incidents.with_tables(made, offsets=frames.normalise("offsets", table))
+    assert anomalies(caught)["committed_moved"].outcome == "absent"
+
+
+def test_records_deleted_unread_are_counted():
+    finding = anomalies(incidents.make("slow_until_deleted"))["records_deleted_unread"].findings[0]
+    assert finding.value == 1500
+
+
+def test_without_log_starts_a_loss_is_not_checked_and_not_refuted():
+    made = incidents.without(incidents.make("slow_until_deleted"), "kafka")
+    blind = incidents.edited(made, "offsets", log_start_offset=np.nan)
+    assert anomalies(blind)["records_deleted_unread"].outcome == "not_checked"
+
+
+def test_a_log_that_starts_where_the_group_stands_has_lost_nothing():
+    made = incidents.make("calm")
+    table = made.partitions.assign(log_start_offset=made.partitions["committed_offset"])
+    assert (
+        anomalies(incidents.with_tables(made, partitions=table))["records_deleted_unread"].outcome
+        == "absent"
+    )
+
+
+def test_a_pinned_last_stable_offset_is_told():
+    finding = anomalies(incidents.make("hung_transaction"))["last_stable_offset_pinned"].findings[0]
+    assert finding.id == f"last_stable_offset_pinned:{TOPIC}/1"
+    assert finding.value < finding.baseline
+
+
+def test_a_last_stable_offset_that_moves_is_a_transaction_at_work():
+    made = incidents.make("hung_transaction")
+    behind = made.partitions.assign(last_stable_offset=made.partitions["log_end_offset"] - 1)
+    assert (
+        anomalies(incidents.with_tables(made, partitions=behind))[
+            "last_stable_offset_pinned"
+        ].outcome
+        == "absent"
+    )
+
+
+def test_one_snapshot_shows_no_pinned_offset_and_refutes_none():
+    made = incidents.make("hung_transaction")
+    last = made.partitions.loc[made.partitions["timestamp"] == made.partitions["timestamp"].max()]
+    check = anomalies(incidents.with_tables(made, partitions=last.reset_index(drop=True)))
+    assert check["last_stable_offset_pinned"].outcome == "not_checked"

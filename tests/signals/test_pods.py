@@ -1,0 +1,210 @@
+"""The consumer's pods: what ended inside the incident, and what did not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import incidents
+import pandas as pd
+import pytest
+
+from lagkit import frames
+from lagkit.investigation import investigate
+from lagkit.signals import logs, pods
+
+SLOW = incidents.make("slow")
+
+
+def consumers(incident) -> dict:
+    return incidents.checks(pods.consumers, incident)
+
+
+def first(table: pd.DataFrame) -> pd.Series:
+    return table["pod"] == incidents.PODS[0]
+
+
+def ended(when: pd.Timestamp, **changes):
+    """Return the slow incident with one container that ended at *when*."""
+    values = {
+        "last_exit_code": 1,
+        "last_reason": "Error",
+        "last_finished_at": when,
+        "restart_count": 1,
+    }
+    return incidents.edited(SLOW, "pods", first, **(values | changes))
+
+
+# -- containers
+
+
+def test_a_container_that_ended_after_the_onset_is_told_with_its_exit_code():
+    made = ended(
+        incidents.moment(incidents.FAULT + 30), last_exit_code=137, last_reason="OOMKilled"
+    )
+    finding = consumers(made)["containers_failing"].findings[0]
+    assert "exit code 137 (OOMKilled), 1 restart" in finding.statement
+    assert finding.onset == incidents.moment(incidents.FAULT + 30)
+    assert finding.id == f"containers_failing:stoa-system/{incidents.PODS[0]}"
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        incidents.START - pd.Timedelta("3D"),
+        incidents.moment(60),
+        incidents.moment(incidents.FAULT - 400),
+        incidents.END + pd.Timedelta("6h"),
+    ],
+    ids=["days ago", "early in the window", "before the onset", "after the window"],
+)
+def test_a_restart_outside_the_incident_never_raises_consumer_down(when):
+    made = ended(when)
+    made = incidents.saying(
+        made, *((incidents.FAULT + n, 0, "ERROR", "exception: odd") for n in range(3))
+    )
+    if when > incidents.END:
+        made = replace(made, captured_at=when)
+    check = consumers(made)["containers_failing"]
+    assert check.outcome == "absent"
+    words = incidents.checks(logs.members_words, made)
+    assert words["startup_failures"].outcome == "absent"
+    plain = incidents.saying(
+        SLOW, *((incidents.FAULT + n, 0, "ERROR", "exception: odd") for n in range(3))
+    )
+    if when < incidents.END:
+        assert investigate(made).verdict.cause("consumer_down").probability == pytest.approx(
+            investigate(plain).verdict.cause("consumer_down").probability
+        )
+
+
+def test_an_old_restart_is_named_as_the_last_one():
+    check = consumers(ended(incidents.START - pd.Timedelta("3D")))["containers_failing"]
+    assert "the last one before that ended at 2026-11-20" in check.reason
+
+
+@pytest.mark.parametrize("code", [0, 143])
+def test_an_orderly_end_is_no_failure(code):
+    made = ended(incidents.moment(incidents.FAULT + 30), last_exit_code=code)
+    assert consumers(made)["containers_failing"].outcome == "absent"
+
+
+def test_a_crash_loop_is_a_failure_whenever_it_began():
+    made = ended(
+        incidents.START - pd.Timedelta("3D"), state_reason="CrashLoopBackOff", restart_count=700
+    )
+    finding = consumers(made)["containers_failing"].findings[0]
+    assert finding.onset is None
+    assert "now CrashLoopBackOff" in finding.statement
+
+
+def test_the_first_event_tells_when_a_crash_loop_began():
+    finding = consumers(incidents.make("poison_crash"))["containers_failing"].findings[0]
+    assert finding.onset == incidents.moment(incidents.FAULT + 12)
+
+
+def test_an_unknown_number_of_restarts_is_unknown():
+    made = ended(incidents.moment(incidents.FAULT + 30), restart_count=None, last_reason=None)
+    finding = consumers(made)["containers_failing"].findings[0]
+    assert finding.value is None
+    assert "restart" not in finding.statement
+
+
+def test_two_containers_of_one_pod_make_one_finding_about_the_worse():
+    made = ended(
+        incidents.moment(incidents.FAULT + 30), restart_count=2, state_reason="CrashLoopBackOff"
+    )
+    row = dict(made.pods.loc[first(made.pods)].iloc[0])
+    made = incidents.added(made, "pods", {**row, "container": "sidecar", "restart_count": 9})
+    for kind in ("containers_failing", "pods_unavailable"):
+        ids = [finding.id for finding in consumers(made)[kind].findings]
+        assert len(ids) == len(set(ids)), kind
+    assert "9 restarts" in consumers(made)["containers_failing"].findings[0].statement
+
+
+def test_the_downstreams_pods_are_not_the_consumers():
+    made = incidents.edited(
+        SLOW,
+        "pods",
+        lambda t: t["role"] == "awx",
+        last_exit_code=1,
+        last_finished_at=incidents.moment(incidents.FAULT + 30),
+        state_reason="CrashLoopBackOff",
+    )
+    assert consumers(made)["containers_failing"].outcome == "absent"
+
+
+# -- replicas
+
+
+def test_a_workload_scaled_to_zero_is_told():
+    finding = consumers(incidents.make("scaled_to_zero"))["pods_unavailable"].findings[0]
+    assert "scaled to zero" in finding.statement
+    assert (finding.value, finding.baseline) == (0, 0)
+
+
+@pytest.mark.parametrize(("ready", "outcome"), [(3, "absent"), (2, "present"), (None, "present")])
+def test_replicas_that_are_not_ready_are_counted_and_absent_means_none(ready, outcome):
+    made = incidents.edited(SLOW, "workloads", ready_replicas=ready)
+    assert consumers(made)["pods_unavailable"].outcome == outcome
+
+
+def test_a_workload_whose_size_is_not_known_says_nothing_on_its_pods():
+    made = incidents.edited(SLOW, "workloads", desired_replicas=None, ready_replicas=None)
+    made = incidents.edited(made, "pods", ready=None)
+    assert consumers(made)["pods_unavailable"].outcome == "not_checked"
+
+
+@pytest.mark.parametrize("reason", ["ImagePullBackOff", "CreateContainerConfigError"])
+def test_a_pod_that_cannot_start_is_told(reason):
+    made = incidents.edited(SLOW, "pods", first, state_reason=reason)
+    assert f"waits: {reason}" in consumers(made)["pods_unavailable"].findings[0].statement
+
+
+def test_the_schedulers_words_are_quoted():
+    made = incidents.edited(SLOW, "pods", first, unschedulable="0/3 nodes: <b>no</b> memory")
+    finding = consumers(made)["pods_unavailable"].findings[0]
+    assert finding.quote == "0/3 nodes: <b>no</b> memory"
+    assert "cannot be scheduled" in finding.statement
+
+
+# -- rollouts
+
+
+@pytest.mark.parametrize(
+    ("seconds", "outcome"), [(-660, "absent"), (-120, "present"), (0, "present"), (300, "absent")]
+)
+def test_a_rollout_shortly_before_the_onset_is_told(seconds, outcome):
+    made = incidents.added(
+        SLOW,
+        "rollouts",
+        {
+            "timestamp": incidents.moment(incidents.FAULT + seconds),
+            "revision": 5,
+            "replica_set": "new",
+            "change_cause": "image worker:2",
+        },
+    )
+    check = consumers(made)["rollout_before_onset"]
+    assert check.outcome == outcome
+    if outcome == "present":
+        assert check.findings[0].quote == "image worker:2"
+
+
+def test_the_first_revision_is_no_change():
+    made = incidents.edited(
+        SLOW, "rollouts", revision=1, timestamp=incidents.moment(incidents.FAULT - 60)
+    )
+    assert consumers(made)["rollout_before_onset"].outcome == "absent"
+
+
+def test_without_kubernetes_nothing_is_said_of_pods():
+    seen = consumers(incidents.without(SLOW, "kubernetes"))
+    assert {check.outcome for check in seen.values()} == {"not_checked"}
+    assert all("did not answer" in check.reason for check in seen.values())
+
+
+def test_without_pods_but_with_a_workload_replicas_are_still_told():
+    made = incidents.with_tables(incidents.make("scaled_to_zero"), pods=frames.empty("pods"))
+    seen = consumers(made)
+    assert seen["pods_unavailable"].outcome == "present"
+    assert seen["containers_failing"].outcome == "not_checked"

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: every benchmark, one after the other, each beside its peer and floor."""
+"""``python -m benchmarks``: every benchmark in turn, each beside its peer and its floor."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_key(bare, text, words):
 
 def test_a_file_that_is_not_text_is_refused(bare):
     (bare / "lagkit.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="lagkit.toml"):
+    with pytest.raises(UsageError, match=r"lagkit\.toml"):
         load_settings()
 
 

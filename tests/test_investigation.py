@@ -44,7 +44,7 @@ def test_the_cause_that_was_built_in_is_named(kind, seed, request):
             pytest.mark.xfail(
                 reason="an extended cause's prior of 0.6 % outweighs one exact observation: "
                 "for the calibration to mend",
-                strict=False,
+                strict=True,
             )
         )
     verdict = incidents.investigated(kind, seed).verdict

@@ -434,7 +434,7 @@ def group_flow(cleaned: pd.DataFrame) -> pd.DataFrame:
     ``log_end_sum``, ``committed_sum``
         Over partitions with both ends known at some time, filled so that a gap, a late first
         commit or a recreated topic is never a drop or a jump; ``log_end_sum`` never falls.
-        NaN if no partition has both.
+        NaN if no partition has both, and where no lag is known.
     ``produce_per_second``, ``consume_per_second``
         Their differences over one refresh of the exporter; a rewind makes consume NaN.
     ``partitions_known``, ``partitions_total``
@@ -455,8 +455,9 @@ def group_flow(cleaned: pd.DataFrame) -> pd.DataFrame:
         known += part.lag_known.sum(axis=1)
         end += part.end[:, both].sum(axis=1)
         committed += part.committed[:, both].sum(axis=1)
-    if not joint:
-        end[:], committed[:] = np.nan, np.nan
+    # before the first sample and after the last one nothing stood still: nothing was seen
+    unseen = (counted == 0) | (joint == 0)
+    end[unseen], committed[unseen] = np.nan, np.nan
     step = scrape_step(cleaned)
     one = np.zeros(length, dtype=np.int64)
     moment, clock = np.arange(length), where.clock

@@ -14,6 +14,7 @@ import pytest
 
 from lagkit import model
 from lagkit.investigation import investigate
+from lagkit.resources import resource_path
 
 # What the contract promises; more keys may be added, none of these may vanish.
 CONTRACT = {
@@ -219,3 +220,9 @@ def test_a_cause_is_found_by_name():
     assert verdict.cause("slow_processing").rank == 1
     with pytest.raises(KeyError):
         verdict.cause("gremlins")
+
+
+def test_the_published_schema_is_the_one_of_the_code():
+    """To change it on purpose: write json_schema() with indent=2 and sort_keys=True."""
+    published = json.loads(resource_path("templates/verdict.schema.json").read_text("utf-8"))
+    assert published == json.loads(json.dumps(model.json_schema()))

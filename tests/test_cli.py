@@ -247,7 +247,12 @@ def test_ctrl_c_while_a_source_hangs_ends_with_130(tmp_path):
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        command = [sys.executable, "-m", "lagkit.cli", "capture", "g", "--prometheus", address]
+        # a shell's background job is born deaf to SIGINT, and so is all that it starts
+        hearing = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from lagkit.cli import main; main()"
+        )
+        command = [sys.executable, "-c", hearing, "capture", "g", "--prometheus", address]
         environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent.parent)}
         with subprocess.Popen(
             command, stderr=subprocess.PIPE, cwd=tmp_path, env=environment, text=True

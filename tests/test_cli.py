@@ -250,7 +250,7 @@ def test_ctrl_c_while_a_source_hangs_ends_with_130(tmp_path):
         # a shell's background job is born deaf to SIGINT, and so is all that it starts
         hearing = (
             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from lagkit.cli import main; main()"
+            "import sys; from lagkit.cli import main; sys.exit(main())"
         )
         command = [sys.executable, "-c", hearing, "capture", "g", "--prometheus", address]
         environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent.parent)}
@@ -262,3 +262,8 @@ def test_ctrl_c_while_a_source_hangs_ends_with_130(tmp_path):
             time.sleep(0.5)
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=30) == 130
+
+
+def test_python_m_lagkit_ends_with_the_same_status_as_the_command(tmp_path):
+    command = [sys.executable, "-m", "lagkit", "investigate", "nothing-here.lagkit"]
+    assert subprocess.run(command, capture_output=True, cwd=tmp_path, check=False).returncode == 3

@@ -12,6 +12,7 @@ import browser
 import factories
 import pytest
 
+import lagkit as lk
 from lagkit import report
 from lagkit.render.html import render_html
 
@@ -169,3 +170,16 @@ def test_dark_and_narrow_screens_are_served(tmp_path, shots, dark, width):
         assert paper == ("rgb(20, 23, 26)" if dark else "rgb(255, 255, 255)")
         name = f"report-{width}-{'dark' if dark else 'light'}.png"
         assert browser.save_screenshot(driver, shots / name).read_bytes().startswith(PNG)
+
+
+def test_the_demo_report_opens_silent_offline_and_drawn(light, tmp_path, shots):
+    """The bundled incident, recorded from the lab, as `lagkit demo` writes it."""
+    text = render_html(report.build(lk.investigate(lk.demo())))
+    page = opened(light, tmp_path, text)
+    assert page.console == []
+    assert [url for url in page.requests if not url.startswith(("data:", "blob:"))] == [
+        page.address
+    ]
+    assert count(light, "figure.upgraded .plot .main-svg") >= FIGURES
+    assert "Slow processing" in light.execute_script("return document.body.innerText")
+    browser.save_screenshot(light, shots / "demo-report.png")

@@ -1001,3 +1001,33 @@ def test_a_partition_left_behind_counts_before_a_backlog_that_is_over() -> None:
     found = flow.current_onset(cleaned, totals, drained)
     assert found is not None
     assert abs(found.at - stopped) <= pd.Timedelta("10s")
+
+
+def test_a_rise_after_an_earlier_backlog_is_gone_has_its_own_onset() -> None:
+    """The window opens on the tail of another backlog; the rise is less than a minute's work."""
+    seconds = np.arange(0.0, 160.0, 5.0)
+    end = 10_000 + 40 * seconds
+    behind = np.where(seconds < 10, 3000.0, 20.0) + np.clip(seconds - 90.0, 0, None) * 34.0
+    cleaned = one_series(seconds, end, end - behind)
+    found = flow.onset(flow.group_flow(cleaned))
+    assert found is not None
+    assert abs(found.at - (START + pd.Timedelta("90s"))) <= pd.Timedelta("10s")
+
+
+def one_series(seconds: np.ndarray, end: np.ndarray, committed: np.ndarray) -> pd.DataFrame:
+    return flow.clean_offsets(
+        frames.normalise(
+            "offsets",
+            pd.DataFrame(
+                {
+                    "timestamp": START + pd.to_timedelta(seconds, unit="s"),
+                    "group": "g",
+                    "topic": "t",
+                    "partition": 0,
+                    "committed_offset": committed,
+                    "log_end_offset": end,
+                    "query_id": "q",
+                }
+            ),
+        )
+    )

@@ -255,7 +255,7 @@ def _after_recovery(lag: Array, floor: float, material: float) -> int | None:
     if height < material or not len(gone):
         return None
     rest = lag[gone[0] :]
-    grew = rest.max() - rest[0] >= max(material, 0.25 * height)
+    grew = rest.max() - rest[0] >= STANDING * height
     return int(gone[0]) if grew and len(rest) >= 2 * SHORTEST_PIECE else None
 
 

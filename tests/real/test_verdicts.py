@@ -51,7 +51,8 @@ def test_the_command_line_writes_verdict_and_report_from_a_live_fault(
     out = tmp_path / "report"
     command = [
         *(sys.executable, "-m", "lagkit", "investigate", scenarios.GROUP),
-        *("--start", fault.started.isoformat(), "--prometheus", stack.prometheus["otel"]),
+        *("--start", (fault.started + record.EXPORTER_LAG).isoformat()),
+        *("--prometheus", stack.prometheus["otel"]),
         *("--bootstrap", stack.kafka.bootstrap, "--kubeconfig", stack.kubeconfig("lagkit-ro")),
         *("--out", str(out), "--json"),
     ]

@@ -22,7 +22,8 @@ from lagkit.resources import resource_path
 
 if TYPE_CHECKING:
     from lagkit.charts import Investigated
-    from lagkit.figure import Figure, Table
+    from lagkit.figure import Figure
+    from lagkit.figure.drawing import Table
     from lagkit.model import Verdict
     from lagkit.runner import RunRecord
 

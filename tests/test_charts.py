@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from lagkit import charts
-from lagkit.figure import Area, Arrow, Cells, Figure, Line, Points, Spans, Symbols, thin, with_gaps
+from lagkit.figure import Figure
+from lagkit.figure.drawing import Area, Arrow, Cells, Line, Points, Spans, Symbols, thin, with_gaps
 from lagkit.model import CatchUp
 
 # Okabe and Ito 2008, compared with matplotlib's tableau of the same name.

@@ -16,7 +16,8 @@ from lagkit import cli
 from lagkit.config import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *PAGES]
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -53,11 +54,14 @@ def test_the_readme_names_every_command():
     assert [name for name in cli.cli.commands if f"lagkit {name}" not in text] == []
 
 
-def test_the_configuration_in_the_readme_is_accepted(monkeypatch):
+@pytest.mark.parametrize(
+    "block", [block for document in ["README.md", *PAGES] for block in blocks(document, "toml")]
+)
+def test_a_configuration_in_a_document_is_accepted(block, monkeypatch):
     monkeypatch.chdir("/")
-    (block,) = blocks("README.md", "toml")
-    settings = Settings(**tomllib.loads(block))
-    assert settings.downstream == {"awx": "https://awx.example"}
+    told = tomllib.loads(block)
+    settings = Settings(**told)
+    assert told and set(told) <= settings.model_fields_set
 
 
 def test_the_python_in_the_readme_uses_names_that_exist():
@@ -77,7 +81,7 @@ def test_the_python_in_the_readme_uses_names_that_exist():
 def test_a_link_to_a_file_leads_somewhere(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     files = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    assert [link for link in files if not (ROOT / link).exists()] == []
+    assert [link for link in files if not (ROOT / document).parent.joinpath(link).exists()] == []
 
 
 def test_every_make_target_says_what_it_is_for():

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from lagkit import charts
-from lagkit.figure import BLUE, Cells, Figure, Line, Panel, Table
-from lagkit.svg import WIDTH, blend, render_svg, time_ticks, value_ticks
+from lagkit.figure import Figure
+from lagkit.figure.drawing import BLUE, Cells, Line, Panel, Table
+from lagkit.figure.svg import WIDTH, blend, render_svg, time_ticks, value_ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -28,7 +28,8 @@ from lagkit.charts.reading import (
     window_ms,
     worst_first,
 )
-from lagkit.figure import (
+from lagkit.figure import Figure
+from lagkit.figure.drawing import (
     BLUE,
     GAP_STEPS,
     GREEN,
@@ -40,7 +41,6 @@ from lagkit.figure import (
     VERMILLION,
     Arrow,
     Cells,
-    Figure,
     Line,
     Numbers,
     Panel,

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from lagkit.charts.reading import MOST_TABLE_ROWS, Investigated, distance, milliseconds
-from lagkit.figure import (
+from lagkit.figure import Figure
+from lagkit.figure.drawing import (
     GREEN,
     INK,
     VERMILLION,
-    Figure,
     Mark,
     Panel,
     Points,

@@ -23,7 +23,8 @@ from lagkit.charts.reading import (
     short_owner,
     window_ms,
 )
-from lagkit.figure import (
+from lagkit.figure import Figure
+from lagkit.figure.drawing import (
     BLUE,
     GREEN,
     INK,
@@ -31,7 +32,6 @@ from lagkit.figure import (
     PURPLE,
     VERMILLION,
     Area,
-    Figure,
     Level,
     Line,
     Mark,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from lagkit.figure import SKY_BLUE, Mark, Numbers, thin, with_gaps
+from lagkit.figure.drawing import SKY_BLUE, Mark, Numbers, thin, with_gaps
 from lagkit.wording import clock, duration, printable
 
 if TYPE_CHECKING:

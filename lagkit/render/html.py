@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lagkit.charts import evidence_weights, sign_of
-from lagkit.render.interactive import plotly_json
+from lagkit.figure.interactive import plotly_json
 from lagkit.render.text import LABEL, SAFETY, STATES
 from lagkit.resources import resource_path
 from lagkit.wording import clock, count, duration, number, onset_text, percent, visible

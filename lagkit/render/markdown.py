@@ -16,7 +16,7 @@ from lagkit.render.text import SAFETY
 from lagkit.wording import clock, count, duration, percent, plural, printable, visible
 
 if TYPE_CHECKING:
-    from lagkit.figure import Table
+    from lagkit.figure.drawing import Table
     from lagkit.report import Report
 
 MOST_COLUMNS = 8

@@ -1,4 +1,4 @@
-"""Draw a :class:`lagkit.figure.Figure` as one static ``<svg>``: no script, no font, no request.
+"""Draw a drawing as one static ``<svg>``: no script, no font, no request.
 
 Deterministic to the byte. Every element carries literal colours, so that the picture stands alone
 (mail, PDF, notebook), and a class, so that a page can recolour it for a dark screen. Knows pixels;
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lagkit.figure import (
+from lagkit.figure.drawing import (
     BLUE,
     GREY,
     INK,
@@ -24,7 +24,7 @@ from lagkit.figure import (
     Area,
     Arrow,
     Cells,
-    Figure,
+    Drawing,
     Hatch,
     Level,
     Line,
@@ -78,7 +78,7 @@ _TIME_STEPS = (
 )
 
 
-def render_svg(figure: Figure) -> str:
+def render_svg(figure: Drawing) -> str:
     """Return *figure* as an ``<svg>`` element with ``<title>``, ``aria-label`` and ``role``."""
     left = max(
         MARGIN_LEFT_ROWS if any(panel.rows for panel in figure.panels) else MARGIN_LEFT, MARGIN_LEFT
@@ -211,7 +211,7 @@ class _Canvas:
             f"{html.escape(printable(text))}</text>"
         )
 
-    def panel(self, figure: Figure, panel: Panel, top: float, *, labelled: bool) -> Iterator[str]:
+    def panel(self, figure: Drawing, panel: Panel, top: float, *, labelled: bool) -> Iterator[str]:
         """Yield the elements of one panel whose plot area begins at *top*."""
         low, high = value_bounds(panel)
         scale = _Scale(self._left, self._right, top, panel, figure.x_range, (low, high))
@@ -331,7 +331,7 @@ class _Canvas:
             f'stroke="{RULE}"/>'
         )
 
-    def _marks(self, figure: Figure, panel: Panel, scale: _Scale) -> Iterator[str]:
+    def _marks(self, figure: Drawing, panel: Panel, scale: _Scale) -> Iterator[str]:
         if scale.times is None or panel.columns:
             return
         first = panel is figure.panels[0]

@@ -1,4 +1,4 @@
-"""Describe a :class:`lagkit.figure.Figure` to plotly: typed arrays, UTC, no remote resource.
+"""Describe a drawing to plotly: typed arrays, UTC, no remote resource.
 
 Draws what the static picture draws, with the same ranges, colours and hatches. All text from
 outside is escaped, because plotly reads a subset of HTML in names and labels. The description is
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lagkit.figure import (
+from lagkit.figure.drawing import (
     BLUE,
     GREY,
     INK,
@@ -24,7 +24,7 @@ from lagkit.figure import (
     Area,
     Arrow,
     Cells,
-    Figure,
+    Drawing,
     Line,
     Numbers,
     Panel,
@@ -33,7 +33,7 @@ from lagkit.figure import (
     Symbols,
     Trace,
 )
-from lagkit.svg import HEADING, MARK_LANE, value_bounds
+from lagkit.figure.svg import HEADING, MARK_LANE, value_bounds
 from lagkit.wording import duration, printable, shorten
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ MOST_COLOUR_TICKS = 5
 _DASHES = {"solid": "solid", "dash": "dash", "dot": "dot", "dashdot": "dashdot"}
 
 
-def build_plotly(figure: Figure) -> go.Figure:
+def build_plotly(figure: Drawing) -> go.Figure:
     """Return *figure* as an object of plotly.py."""
     import plotly.graph_objects as go
 
     return go.Figure(plotly_spec(figure))
 
 
-def plotly_json(figure: Figure) -> str:
+def plotly_json(figure: Drawing) -> str:
     """Return the description as JSON, arrays as base64 of their bytes, as plotly.js reads them."""
     return json.dumps(plotly_spec(figure), default=_typed_array, separators=(",", ":"))
 
@@ -69,7 +69,7 @@ def _typed_array(values: object) -> dict[str, str]:
     return encoded
 
 
-def plotly_spec(figure: Figure) -> dict[str, Any]:
+def plotly_spec(figure: Drawing) -> dict[str, Any]:
     """Return traces and layout, one y axis per panel over one shared x axis."""
     heights = [panel.height + HEADING for panel in figure.panels]
     total = float(sum(heights) + MARK_LANE)
@@ -193,7 +193,7 @@ def _y_axis(panel: Panel, domain: tuple[float, float]) -> dict[str, Any]:
     return axis | {"range": list(value_bounds(panel))}
 
 
-def _x_axis(figure: Figure) -> dict[str, Any]:
+def _x_axis(figure: Drawing) -> dict[str, Any]:
     last = len(figure.panels)
     anchor = "y" if last == 1 else f"y{last}"
     if figure.x_range is None:

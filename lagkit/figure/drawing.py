@@ -1,23 +1,17 @@
 """What a chart is: frozen panels of traces, with the question it settles, its words and its table.
 
-One description, three ways to show it: plotly (:meth:`Figure.plotly`), a static picture
-(:meth:`Figure.svg`) and words (``alt``, ``table``). Knows shapes, colours and axes; refuses to know
-lag, causes or frames, which is the business of ``lagkit.charts``.
+Knows shapes, colours and axes; refuses to know how they are shown, and lag, causes or frames, which
+are the business of ``lagkit.charts``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import html
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 Numbers = NDArray[np.float64]
 Dash = Literal["solid", "dash", "dot", "dashdot"]
@@ -204,8 +198,8 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Figure:
-    """A chart as data; shows itself in a notebook as plotly, as a static picture and as words."""
+class Drawing:
+    """A chart as data."""
 
     name: str
     title: str
@@ -244,42 +238,6 @@ class Figure:
             float(high) if found else None,
             digest.hexdigest()[:16],
         )
-
-    def plotly(self) -> go.Figure:
-        """Return the figure for plotly: typed arrays, epoch milliseconds, no remote resource."""
-        from lagkit.render.interactive import build_plotly
-
-        return build_plotly(self)
-
-    def svg(self) -> str:
-        """Return the static picture: one ``<svg>`` with a title and a label, same bytes always."""
-        from lagkit.svg import render_svg
-
-        return render_svg(self)
-
-    def html(self) -> str:
-        """Return a ``<figure>`` with the static picture and its caption."""
-        caption = html.escape(f"{self.title}. {self.caption}")
-        return f"<figure>{self.svg()}<figcaption>{caption}</figcaption></figure>"
-
-    def __repr__(self) -> str:
-        """Return name, alternative text and fingerprint."""
-        return f"<Figure {self.name}: {self.alt} [{self.fingerprint}]>"
-
-    def _repr_mimebundle_(
-        self, include: object = None, exclude: object = None
-    ) -> Mapping[str, Any]:
-        """Give a notebook the interactive figure, the static one with its words, and the words."""
-        import json
-
-        from lagkit.render.interactive import plotly_json
-
-        del include, exclude
-        return {
-            "application/vnd.plotly.v1+json": json.loads(plotly_json(self)),
-            "text/html": self.html(),
-            "text/plain": f"{self.title}: {self.alt}",
-        }
 
 
 def trace_name(trace: Trace) -> str:

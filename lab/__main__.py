@@ -1,4 +1,4 @@
-"""The lab's command line: ``python -m lab install | up | down | status``.
+"""The lab's command line: ``python -m lab install | up | down | status | corpus | score``.
 
 Exit codes: 0 done, 1 a part does not run or cannot be had, 2 wrong use.
 """
@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lab import score
+from lab.incidents import corpus
 from lab.install import PARTS, Artifact, install
 from lab.kubernetes import CRASH_LOOP_SECONDS
 from lab.processes import LabError
@@ -36,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands.add_parser("down", parents=[folder], help="stop what `up` started")
     commands.add_parser("status", parents=[folder], help="what runs, where, since which log")
+    corpus.add_cli(commands)
+    score.add_cli(commands)
     return top
 
 
@@ -55,6 +59,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do one command and return its exit code."""
+    if arguments.command in ("corpus", "score"):
+        return int(arguments.run(arguments))
     if arguments.command == "install":
         results = install(arguments.part or None)
         for part, result in results.items():

@@ -82,6 +82,8 @@ def consumer(
     replicas: int = REPLICAS,
     release: str = RELEASE,
     change_cause: str = "release 2.14.0",
+    memory: str = "64Mi",
+    killed_for_memory: bool = False,
 ) -> Manifest:
     """Return the deployment worker's Deployment.
 
@@ -91,8 +93,10 @@ def consumer(
         replicas: members of the group.
         release: the image's tag, which the lab does not pull.
         change_cause: what ``kubectl rollout history`` shows.
+        memory: that a pod asks for; the node has what this machine has.
+        killed_for_memory: a process that ends with 137 is reported as OOMKilled.
     """
-    return _deployment(
+    document = _deployment(
         CONSUMER,
         NAMESPACE,
         container={
@@ -102,8 +106,8 @@ def consumer(
             "command": _command(python, "lab.workload.consumer"),
             "env": _env(env),
             "resources": {
-                "requests": {"cpu": "50m", "memory": "64Mi"},
-                "limits": {"memory": "256Mi"},
+                "requests": {"cpu": "50m", "memory": memory},
+                "limits": {"memory": memory if memory != "64Mi" else "256Mi"},
             },
         },
         replicas=replicas,
@@ -111,6 +115,29 @@ def consumer(
         strategy={"type": "Recreate"},
         labels={"version": release},
         change_cause=change_cause,
+    )
+    if killed_for_memory:
+        # the lab's kubelet has no cgroups; see lab/klab/kubelet.go
+        document["spec"]["template"]["metadata"]["annotations"] = {"lab/oom": "true"}
+    return document
+
+
+def failing(python: str, space: str, name: str) -> Manifest:
+    """Return a Deployment that has nothing to do with the group and ends with 1 again and again."""
+    return _deployment(
+        name,
+        space,
+        container={
+            "name": name,
+            "image": f"stoa/{name}:0.3.1",
+            "imagePullPolicy": "IfNotPresent",
+            "command": [python, "-c", "raise SystemExit('report-mailer: no SMTP host configured')"],
+            "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+        },
+        replicas=1,
+        strategy={"type": "Recreate"},
+        labels={"version": "0.3.1"},
+        change_cause="release 0.3.1",
     )
 
 

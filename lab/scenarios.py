@@ -61,8 +61,12 @@ def _note(text: str) -> None:
 # -- the workload -----------------------------------------------------------------------------
 
 
-def _ask(method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
-    """Send JSON to one of the lab's own servers on loopback and return its answer."""
+def ask(method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
+    """Send JSON to one of the lab's own servers on loopback and return its answer.
+
+    Raises:
+        LabError: it refused, or did not answer.
+    """
     request = urllib.request.Request(
         url,
         method=method,
@@ -128,6 +132,23 @@ def apply(stack: Stack, *documents: manifests.Manifest) -> None:
                     ) from error
 
 
+def delete(stack: Stack, document: manifests.Manifest) -> None:
+    """Delete a Deployment and what it made; one that is not there is deleted already.
+
+    Raises:
+        LabError: the API server refused.
+    """
+    name, space = document["metadata"]["name"], document["metadata"]["namespace"]
+    with _kubernetes(stack) as (client, api):
+        try:
+            client.AppsV1Api(api).delete_namespaced_deployment(
+                name, space, _request_timeout=REQUEST_SECONDS
+            )
+        except client.ApiException as error:
+            if error.status != 404:
+                raise LabError(f"{name} was not deleted: {error.status} {error.reason}") from error
+
+
 def consumer_manifest(stack: Stack, policy: str, *, broken: bool = False) -> manifests.Manifest:
     """Return the worker's Deployment for this stack.
 
@@ -157,6 +178,16 @@ def deploy(stack: Stack, policy: str = "retry") -> None:
     Raises:
         LabError: a part of the stack that it needs is missing, or a process did not start.
     """
+    deploy_around(stack)
+    apply(stack, consumer_manifest(stack, policy))
+
+
+def deploy_around(stack: Stack) -> None:
+    """Bring up what the workers live with: namespaces, AWX, producers, the neighbour.
+
+    Raises:
+        LabError: a part of the stack that it needs is missing, or a process did not start.
+    """
     _need(stack, "kafka")
     _need(stack, "kubernetes")
     apply(
@@ -166,7 +197,6 @@ def deploy(stack: Stack, policy: str = "retry") -> None:
         manifests.awx(stack.python, stack.awx_port),
     )
     wait_for("AWX to answer", lambda: _awx_missing(stack), WELL_SECONDS)
-    apply(stack, consumer_manifest(stack, policy))
     _start_producer(stack, TOPIC, PARTITIONS, RATE)
     _start_producer(stack, NEIGHBOUR_TOPIC, NEIGHBOUR_PARTITIONS, NEIGHBOUR_RATE)
     _start(
@@ -212,7 +242,7 @@ def _start_producer(stack: Stack, topic: str, partitions: int, rate: float) -> N
 
     def ready() -> str | None:
         try:
-            _ask("GET", url)
+            ask("GET", url)
         except LabError as error:
             return str(error)
         return None
@@ -242,14 +272,14 @@ def awx_faults(stack: Stack, faults: Mapping[str, Any] | None) -> None:
     """Set faults of the AWX stand-in; None heals it."""
     url = f"http://127.0.0.1:{stack.awx_port}/lab/faults"
     if faults is None:
-        _ask("DELETE", url)
+        ask("DELETE", url)
     else:
-        _ask("POST", url, faults)
+        ask("POST", url, faults)
 
 
 def _awx_missing(stack: Stack) -> str | None:
     try:
-        _ask("GET", f"http://127.0.0.1:{stack.awx_port}/api/v2/ping/")
+        ask("GET", f"http://127.0.0.1:{stack.awx_port}/api/v2/ping/")
     except LabError as error:
         return str(error)
     return None
@@ -385,15 +415,15 @@ def wait_for(what: str, missing: Callable[[], str | None], seconds: float) -> No
         time.sleep(POLL_SECONDS)
 
 
-def _unwell(stack: Stack) -> str | None:
-    """Return None when the worker's group has its members and next to no lag."""
+def unwell(stack: Stack, members: int = manifests.REPLICAS) -> str | None:
+    """Return None when the worker's group has its members and next to no lag, else what is not."""
     try:
         view = group_view(stack.kafka.bootstrap)
         neighbour = group_view(stack.kafka.bootstrap, NEIGHBOUR_GROUP, NEIGHBOUR_TOPIC)
     except LabError as error:
         return str(error)
-    if view.state != "STABLE" or view.members != manifests.REPLICAS:
-        return f"{GROUP} is {view.state} with {view.members} of {manifests.REPLICAS} members"
+    if view.state != "STABLE" or view.members != members:
+        return f"{GROUP} is {view.state} with {view.members} of {members} members"
     if view.uncommitted:
         return f"{GROUP} has no commit on partitions {list(view.uncommitted)}"
     if view.total_lag > WELL_LAG:
@@ -403,7 +433,9 @@ def _unwell(stack: Stack) -> str | None:
     return None
 
 
-def settle(stack: Stack, seconds: float = WELL_SECONDS) -> None:
+def settle(
+    stack: Stack, seconds: float = WELL_SECONDS, *, members: int = manifests.REPLICAS
+) -> None:
     """Wait until the workload is well, draining a backlog faster than real jobs would.
 
     Raises:
@@ -413,7 +445,7 @@ def settle(stack: Stack, seconds: float = WELL_SECONDS) -> None:
     draining = False
     try:
         while True:
-            trouble = _unwell(stack)
+            trouble = unwell(stack, members)
             if trouble is None:
                 return
             if not draining and group_view(stack.kafka.bootstrap).total_lag > DRAIN_LAG:
@@ -453,7 +485,7 @@ def _good_release(stack: Stack) -> None:
 
 
 def _poison(stack: Stack) -> dict[str, Any]:
-    landed = _ask("POST", f"{producer_url(stack)}/poison", {"partition": POISON_PARTITION})
+    landed = ask("POST", f"{producer_url(stack)}/poison", {"partition": POISON_PARTITION})
     return dict(landed)
 
 
@@ -476,12 +508,12 @@ def _step_over(stack: Stack) -> None:
 
 
 def _spike(stack: Stack) -> dict[str, Any]:
-    _ask("POST", f"{producer_url(stack)}/rate", {"multiplier": SPIKE})
+    ask("POST", f"{producer_url(stack)}/rate", {"multiplier": SPIKE})
     return {"multiplier": SPIKE}
 
 
 def _calm(stack: Stack) -> None:
-    _ask("POST", f"{producer_url(stack)}/rate", {"multiplier": 1})
+    ask("POST", f"{producer_url(stack)}/rate", {"multiplier": 1})
 
 
 def _on_proxies(stack: Stack, type: str, attributes: Mapping[str, int]) -> dict[str, Any]:
@@ -669,7 +701,7 @@ def run(
     started = datetime.now(UTC)
     _note(f"{name}: well; {baseline_seconds:.0f} s of baseline")
     time.sleep(baseline_seconds)
-    trouble = _unwell(stack)
+    trouble = unwell(stack)
     if trouble is not None:
         settle(stack)
         raise LabError(f"{name}: the baseline did not stay well: {trouble}")
@@ -721,7 +753,7 @@ def observed(stack: Stack) -> dict[str, Any]:
             "committed": dict(sorted(view.committed.items())),
         },
         "neighbour": {"members": neighbour.members, "total_lag": neighbour.total_lag},
-        "producer": _ask("GET", producer_url(stack)),
+        "producer": ask("GET", producer_url(stack)),
         "pods": listed,
         "logs": {
             pod["name"]: (

@@ -8,19 +8,29 @@ KAFKA_TOPIC, KAFKA_GROUP default deploy-requests, deployment-worker
 AWX_URL                  base address of AWX; without it records are only read and committed
 AWX_TOKEN                sent as a bearer token when set
 AWX_TIMEOUT_SECONDS      of one AWX request, default 5
-POISON_POLICY            what an undecodable record does: retry (default), crash or skip
+CLIENT_LIBRARY           confluent (default) or kafka-python
+POISON_POLICY            what a record it cannot handle does: retry (default), crash, skip, or park
+                         (its partition is paused and nothing is said)
 CONFIG_REQUIRED          names of settings without which the worker exits 1 once it has joined
+COMMIT_RECORDS           commit after so many records, default 20; above it also after a second,
+                         unless COMMIT_BY_COUNT is set
+WORK_SECONDS, WORK_CPU_SECONDS
+                         what this release does itself for each record: waiting, computing
+KEEP_BYTES               what this release keeps in memory of each record while it is behind,
+                         with KEEP_ALWAYS of every record
+NOISE_SECONDS            a harmless warning so often
 SESSION_TIMEOUT_MS, HEARTBEAT_INTERVAL_MS, MAX_POLL_INTERVAL_MS, SOCKET_TIMEOUT_MS,
 ASSIGNMENT_STRATEGY      of the Kafka client
 HOSTNAME                 the client.id, in a pod the pod's name
 =======================  ===================================================================
 
 It logs like any service, to standard output, and does not know that faults exist: it only meets
-them. One record at a time, in order; commits every 20 records or every second.
+them. One record at a time, in order.
 """
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import logging
@@ -28,10 +38,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+from lab.workload.clients import CLIENTS, Client, CommitFailed, Place, Record
 
 COMMIT_RECORDS = 20
 COMMIT_SECONDS = 1.0
@@ -50,12 +63,23 @@ USUAL_START = 0.03  # seconds; before the first job has been seen
 TEMPLATE = "deploy-api"
 FINISHED = ("successful", "failed", "error", "canceled")  # AWX: a job does not leave these
 SHOWN_CHARS = 80
+POLICIES = ("retry", "crash", "skip", "park")
+KEPT_WHEN_BEHIND_SECONDS = 5.0  # a record older than this came out of a backlog
+FORBIDDEN_API = "legacy-gateway"
 
 LOG = logging.getLogger("worker")
 
 
-class Undecodable(ValueError):
+class Unfit(ValueError):
+    """A record that cannot be handled, now or later; the text says why."""
+
+
+class Undecodable(Unfit):
     """A record whose value is not a deploy request."""
+
+
+class Refused(Unfit):
+    """A deploy request that breaks a rule of the business."""
 
 
 class AwxError(RuntimeError):
@@ -80,6 +104,14 @@ class Settings:
     poison_policy: str
     required: tuple[str, ...]
     kafka: Mapping[str, str | int | bool]
+    library: str = "confluent"
+    commit_records: int = COMMIT_RECORDS
+    commit_seconds: float = COMMIT_SECONDS
+    work_seconds: float = 0.0
+    work_cpu_seconds: float = 0.0
+    keep_bytes: int = 0
+    keep_always: bool = False
+    noise_seconds: float = 0.0
 
 
 def settings(env: Mapping[str, str]) -> Settings:
@@ -91,8 +123,11 @@ def settings(env: Mapping[str, str]) -> Settings:
     if not env.get("KAFKA_BOOTSTRAP"):
         raise Fatal("missing KAFKA_BOOTSTRAP")
     policy = env.get("POISON_POLICY", "retry")
-    if policy not in ("retry", "crash", "skip"):
-        raise Fatal(f"POISON_POLICY is {policy!r}; known: retry, crash, skip")
+    if policy not in POLICIES:
+        raise Fatal(f"POISON_POLICY is {policy!r}; known: {', '.join(POLICIES)}")
+    library = env.get("CLIENT_LIBRARY", "confluent")
+    if library not in CLIENTS:
+        raise Fatal(f"CLIENT_LIBRARY is {library!r}; known: {', '.join(CLIENTS)}")
     group = env.get("KAFKA_GROUP", "deployment-worker")
     client = env.get("HOSTNAME", group)
     return Settings(
@@ -117,6 +152,14 @@ def settings(env: Mapping[str, str]) -> Settings:
             "socket.timeout.ms": int(env.get("SOCKET_TIMEOUT_MS", "10000")),
             "partition.assignment.strategy": env.get("ASSIGNMENT_STRATEGY", "range"),
         },
+        library=library,
+        commit_records=int(env.get("COMMIT_RECORDS", str(COMMIT_RECORDS))),
+        commit_seconds=float("inf") if env.get("COMMIT_BY_COUNT") else COMMIT_SECONDS,
+        work_seconds=float(env.get("WORK_SECONDS", "0")),
+        work_cpu_seconds=float(env.get("WORK_CPU_SECONDS", "0")),
+        keep_bytes=int(env.get("KEEP_BYTES", "0")),
+        keep_always=bool(env.get("KEEP_ALWAYS")),
+        noise_seconds=float(env.get("NOISE_SECONDS", "0")),
     )
 
 
@@ -125,6 +168,7 @@ def decode(value: bytes | None) -> dict[str, Any]:
 
     Raises:
         Undecodable: it is empty, not UTF-8, not JSON or not an object with an id.
+        Refused: it is one, for an API that may not be deployed.
     """
     if value is None:
         raise Undecodable("the record has no value")
@@ -135,6 +179,8 @@ def decode(value: bytes | None) -> dict[str, Any]:
         raise Undecodable(f"{type(error).__name__}: {error}") from None
     if not isinstance(request, dict) or "id" not in request:
         raise Undecodable("JSONDecodeError: not a deploy request")
+    if request.get("api") == FORBIDDEN_API:
+        raise Refused(f"BusinessRuleError: {FORBIDDEN_API} may not be deployed to this tenant")
     return request
 
 
@@ -233,29 +279,26 @@ class Worker:
     Args:
         config: the settings.
         env: where the required settings must be.
-        consumer: makes the Kafka consumer from its configuration.
+        client: the member's Kafka client, not subscribed yet.
     """
 
-    def __init__(
-        self, config: Settings, env: Mapping[str, str], consumer: Callable[..., Any]
-    ) -> None:
+    def __init__(self, config: Settings, env: Mapping[str, str], client: Client) -> None:
         """Prepare; nothing is joined before :meth:`run`."""
         self._config = config
         self._env = env
         self._stopping = False
         self._joined = False
-        self._consumer = consumer(
-            {**config.kafka, "error_cb": self._on_error, "on_commit": self._on_commit},
-            logger=logging.getLogger("rdkafka"),
-        )
+        self._client = client
         self._awx = (
             Awx(config.awx_url, config.awx_token, config.awx_timeout) if config.awx_url else None
         )
-        self._uncommitted: dict[tuple[str, int], int] = {}
+        self._uncommitted: dict[Place, int] = {}
         self._handled_since_commit = 0
         self._committed_at = time.monotonic()
-        self._retry_at: dict[tuple[str, int], float] = {}
+        self._retry_at: dict[Place, float] = {}
+        self._kept: list[bytes] = []
         self._usual = USUAL_START
+        self._noise_at = time.monotonic()
         self._report_at = time.monotonic()
         self._report_count = 0
         self._report_seconds = 0.0
@@ -274,27 +317,20 @@ class Worker:
         """
         config = self._config
         LOG.info("starting, group %s, topic %s", config.group, config.topic)
-        self._consumer.subscribe(
-            [config.topic],
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
-        )
+        self._client.subscribe(config.topic, self._on_assign, self._on_revoke, self._on_lost)
         try:
             while not self._stopping:
                 self._resume_due()
-                message = self._consumer.poll(POLL_SECONDS)
+                record = self._client.poll(POLL_SECONDS)
                 if self._joined:
                     self._check_required()
-                if message is not None and message.error():
-                    LOG.error("kafka: %s", message.error())
-                elif message is not None:
-                    self._handle(message)
+                if record is not None:
+                    self._handle(record)
                 self._commit_due()
                 self._report_due()
         finally:
             self._commit_now()
-            self._consumer.close()
+            self._client.close()
             if self._awx is not None:
                 self._awx.close()
             LOG.info("left group %s", config.group)
@@ -306,50 +342,66 @@ class Worker:
 
     # -- one record ---------------------------------------------------------------------------
 
-    def _handle(self, message: Any) -> None:
+    def _handle(self, record: Record) -> None:
         began = time.monotonic()
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        where = f"{topic}[{partition}]@{offset}"
+        where = f"{record.topic}[{record.partition}]@{record.offset}"
         try:
-            request = decode(message.value())
-        except Undecodable as error:
-            self._undecodable(topic, partition, offset, error)
+            request = decode(record.value)
+        except Unfit as error:
+            self._unfit(record, where, error)
             return
+        self._work(request)
         awx_seconds = self._deploy(request, where) if self._awx else 0.0
         if self._stopping and awx_seconds < 0:
             return  # stopped in mid-retry: not handled, so not committed
-        self._uncommitted[topic, partition] = offset + 1
+        self._uncommitted[record.topic, record.partition] = record.offset + 1
         self._handled_since_commit += 1
         self._report_count += 1
         self._report_seconds += time.monotonic() - began
         self._report_awx += awx_seconds
         self._last = where
 
-    def _undecodable(self, topic: str, partition: int, offset: int, error: Undecodable) -> None:
-        from confluent_kafka import TopicPartition
+    def _work(self, request: Mapping[str, Any]) -> None:
+        """Do what this release does itself for a record."""
+        config = self._config
+        if config.work_cpu_seconds:
+            end = time.thread_time() + config.work_cpu_seconds
+            while time.thread_time() < end:
+                hashlib.sha256(b"render the template").digest()
+        if config.work_seconds:
+            time.sleep(config.work_seconds)
+        if config.keep_bytes:
+            asked = datetime.fromisoformat(str(request["requested_at"]))
+            age = (datetime.now(UTC) - asked).total_seconds()
+            if config.keep_always or age > KEPT_WHEN_BEHIND_SECONDS:
+                self._kept.append(os.urandom(config.keep_bytes))
+            else:
+                self._kept.clear()
 
-        where = f"{topic}[{partition}]@{offset}"
+    def _unfit(self, record: Record, where: str, error: Unfit) -> None:
         policy = self._config.poison_policy
+        place = (record.topic, record.partition)
         text = str(error)[:SHOWN_CHARS]
+        verb = "cannot decode" if isinstance(error, Undecodable) else "cannot deploy"
         if policy == "crash":
-            raise Fatal(f"cannot decode {where}: {text}")
+            raise Fatal(f"{verb} {where}: {text}")
         if policy == "skip":
-            LOG.error("cannot decode %s: %s; skipped", where, text)
-            self._uncommitted[topic, partition] = offset + 1
+            LOG.error("%s %s: %s; skipped", verb, where, text)
+            self._uncommitted[place] = record.offset + 1
             return
-        LOG.error("cannot decode %s: %s; will retry", where, text)
         # the partition waits, so that the member's other partitions go on
-        self._consumer.seek(TopicPartition(topic, partition, offset))
-        self._consumer.pause([TopicPartition(topic, partition)])
-        self._retry_at[topic, partition] = time.monotonic() + RETRY_SECONDS
+        self._client.seek(place, record.offset)
+        self._client.pause(place)
+        if policy == "park":
+            return
+        LOG.error("%s %s: %s; will retry", verb, where, text)
+        self._retry_at[place] = time.monotonic() + RETRY_SECONDS
 
     def _resume_due(self) -> None:
-        from confluent_kafka import TopicPartition
-
         now = time.monotonic()
-        for topic, partition in [key for key, at in self._retry_at.items() if at <= now]:
-            del self._retry_at[topic, partition]
-            self._consumer.resume([TopicPartition(topic, partition)])
+        for place in [key for key, at in self._retry_at.items() if at <= now]:
+            del self._retry_at[place]
+            self._client.resume(place)
 
     def _deploy(self, request: Mapping[str, Any], where: str) -> float:
         """Run the request's job, trying again until AWX has taken it.
@@ -380,46 +432,33 @@ class Worker:
 
     # -- commits and reports ------------------------------------------------------------------
 
-    def _offsets(self) -> list[Any]:
-        from confluent_kafka import TopicPartition
-
-        return [TopicPartition(t, p, o) for (t, p), o in sorted(self._uncommitted.items())]
-
     def _commit_due(self) -> None:
+        config = self._config
         waited = time.monotonic() - self._committed_at
-        if self._handled_since_commit < COMMIT_RECORDS and waited < COMMIT_SECONDS:
+        if self._handled_since_commit < config.commit_records and waited < config.commit_seconds:
             return
         self._committed_at = time.monotonic()
-        if not self._uncommitted:
-            return
-        from confluent_kafka import KafkaException
-
-        try:
-            self._consumer.commit(offsets=self._offsets(), asynchronous=True)
-        except KafkaException as error:
-            LOG.error("commit failed: %s", error.args[0])
-        self._uncommitted.clear()
-        self._handled_since_commit = 0
+        self._commit(wait=False)
 
     def _commit_now(self) -> None:
         """Commit what is left and wait for it; a failure is logged, the records come again."""
+        self._commit(wait=True)
+
+    def _commit(self, *, wait: bool) -> None:
         if not self._uncommitted:
             return
-        from confluent_kafka import KafkaException
-
         try:
-            self._consumer.commit(offsets=self._offsets(), asynchronous=False)
-        except KafkaException as error:
-            LOG.error("commit failed: %s", error.args[0])
+            self._client.commit(self._uncommitted, wait=wait)
+        except CommitFailed as error:
+            LOG.error("commit failed: %s", error)
         self._uncommitted.clear()
         self._handled_since_commit = 0
 
-    def _on_commit(self, error: Any, partitions: list[Any]) -> None:
-        if error is not None:
-            LOG.error("commit failed: %s", error)
-
     def _report_due(self) -> None:
         now = time.monotonic()
+        if self._config.noise_seconds and now - self._noise_at >= self._config.noise_seconds:
+            LOG.warning("metrics gateway answered slowly, sample dropped")
+            self._noise_at = now
         count = self._report_count
         if count < REPORT_RECORDS and now - self._report_at < REPORT_SECONDS:
             return
@@ -439,30 +478,27 @@ class Worker:
 
     # -- what the group does ------------------------------------------------------------------
 
-    def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
-        LOG.info("rebalance: assigned %s", shown(partitions))
+    def _on_assign(self, places: Sequence[Place]) -> None:
+        LOG.info("rebalance: assigned %s", shown(places))
         self._joined = True
 
-    def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
-        LOG.info("rebalance: revoked %s", shown(partitions))
+    def _on_revoke(self, places: Sequence[Place]) -> None:
+        LOG.info("rebalance: revoked %s", shown(places))
         self._commit_now()
         self._retry_at.clear()
 
-    def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
-        LOG.warning("rebalance: lost %s", shown(partitions))
+    def _on_lost(self, places: Sequence[Place]) -> None:
+        LOG.warning("rebalance: lost %s", shown(places))
         self._uncommitted.clear()
         self._handled_since_commit = 0
         self._retry_at.clear()
 
-    def _on_error(self, error: Any) -> None:
-        LOG.error("kafka client: %s", error)
 
-
-def shown(partitions: list[Any]) -> str:
+def shown(places: Sequence[Place]) -> str:
     """Write partitions as ``topic [0, 1]``."""
     topics: dict[str, list[int]] = {}
-    for partition in partitions:
-        topics.setdefault(partition.topic, []).append(partition.partition)
+    for topic, partition in places:
+        topics.setdefault(topic, []).append(partition)
     text = ", ".join(f"{topic} {sorted(numbers)}" for topic, numbers in sorted(topics.items()))
     return text or "nothing"
 
@@ -478,9 +514,7 @@ def main() -> int:
     )
     try:
         config = settings(os.environ)
-        from confluent_kafka import Consumer
-
-        worker = Worker(config, os.environ, Consumer)
+        worker = Worker(config, os.environ, CLIENTS[config.library](config.kafka))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
         worker.run()

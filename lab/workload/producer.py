@@ -4,8 +4,11 @@
 is one topic's producer. A tenant always lands on the same partition and every partition has as many
 tenants. The control page on loopback: ``GET /`` says what was done; ``POST /rate`` with
 ``{"multiplier": 12, "seconds": 60}`` changes the rate, without ``seconds`` until the next change;
-``POST /poison`` with ``{"partition": 2}`` sends one record that is not JSON and answers where it
-landed.
+with ``"only": [3]`` what comes on top of the usual rate goes to those partitions, or with
+``"only_share": 0.9`` that share of everything, and with ``"age_seconds": 3600`` what is more than
+usual is that old, as from a replay. ``POST /poison`` with
+``{"partition": 2}`` sends one record that is not JSON, with ``"kind": "business"`` one that no
+worker may deploy, and answers where it landed.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -35,34 +38,55 @@ MULTIPLIER_CEILING = 100.0
 BODY_BYTES = 4_096
 # what a producer sends that was switched to the schema registry's framing: magic byte and schema id
 POISON = b'\x00\x00\x00\x00\x2a\x48{"id": "'
+# well-formed, for an API that the workers refuse
+FORBIDDEN = json.dumps(
+    {"id": "dep-refused", "api": "legacy-gateway", "version": "0.9.0", "tenant": "tenant-x"}
+).encode()
+UNFIT = {"bytes": POISON, "business": FORBIDDEN}
 
 
-def request(number: int, tenant: str, chooser: random.Random) -> bytes:
-    """Return the value of one deploy request."""
+def request(number: int, tenant: str, chooser: random.Random, *, age_seconds: float = 0.0) -> bytes:
+    """Return the value of one deploy request, asked for ``age_seconds`` ago."""
+    asked = datetime.now(UTC) - timedelta(seconds=age_seconds)
     return json.dumps(
         {
             "id": f"dep-{number:08d}",
             "api": f"{chooser.choice(('billing', 'catalog', 'orders', 'search', 'users'))}-api",
             "version": f"1.{chooser.randrange(40)}.{chooser.randrange(10)}",
             "tenant": tenant,
-            "requested_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "requested_at": asked.isoformat(timespec="milliseconds"),
         }
     ).encode()
 
 
 @dataclass
 class Pace:
-    """The rate now: ``base`` records a second times ``multiplier`` until ``until`` (monotonic)."""
+    """The rate now: ``base`` records a second times ``multiplier`` until ``until`` (monotonic).
+
+    What comes on top of ``base`` goes to the partitions ``only``, if any, ``age_seconds`` old;
+    with ``only_share`` that share of all records goes there.
+    """
 
     base: float
     multiplier: float = 1.0
     until: float = float("inf")
+    only: tuple[int, ...] = ()
+    age_seconds: float = 0.0
+    only_share: float = 0.0
 
     def rate(self, now: float) -> float:
         """Return the records a second wanted now."""
         if now >= self.until:
             self.multiplier, self.until = 1.0, float("inf")
+            self.only, self.age_seconds, self.only_share = (), 0.0, 0.0
         return self.base * self.multiplier
+
+    @property
+    def extra_share(self) -> float:
+        """Return the share of records that are more than the usual, or go to ``only``."""
+        if self.only_share:
+            return self.only_share
+        return max(0.0, 1.0 - 1.0 / self.multiplier) if self.multiplier else 0.0
 
 
 class Source:
@@ -87,24 +111,26 @@ class Source:
         self.sent = 0
         self.failed = 0
         self._chooser = random.Random(seed)
-        self._poison: queue.Queue[tuple[int, queue.Queue[dict[str, Any]]]] = queue.Queue(16)
+        self._poison: queue.Queue[tuple[int, bytes, queue.Queue[dict[str, Any]]]] = queue.Queue(16)
         self._stopping = threading.Event()
 
     def stop(self) -> None:
         """End :meth:`run` after the present tick."""
         self._stopping.set()
 
-    def poison(self, partition: int) -> dict[str, Any]:
-        """Send one undecodable record; return its topic, partition and offset.
+    def poison(self, partition: int, kind: str = "bytes") -> dict[str, Any]:
+        """Send one record that no worker can handle; return its topic, partition and offset.
 
         Raises:
-            ValueError: no such partition.
+            ValueError: no such partition or kind.
             TimeoutError: the broker did not acknowledge it within POISON_SECONDS.
         """
         if not 0 <= partition < self.partitions:
             raise ValueError(f"{self.topic} has partitions 0 to {self.partitions - 1}")
+        if kind not in UNFIT:
+            raise ValueError(f"kind must be one of {', '.join(UNFIT)}")
         answer: queue.Queue[dict[str, Any]] = queue.Queue(1)
-        self._poison.put((partition, answer), timeout=POISON_SECONDS)
+        self._poison.put((partition, UNFIT[kind], answer), timeout=POISON_SECONDS)
         try:
             return answer.get(timeout=POISON_SECONDS)
         except queue.Empty:
@@ -141,14 +167,20 @@ class Source:
 
     def _send(self) -> None:
         number = self._chooser.randrange(self.partitions * TENANTS_PER_PARTITION)
+        pace, age = self.pace, 0.0
+        if self._chooser.random() < pace.extra_share:
+            age = pace.age_seconds
+            if pace.only:
+                number += self._chooser.choice(pace.only) - number % self.partitions
         tenant = f"tenant-{number:03d}"
-        value = request(self.sent, tenant, self._chooser)
+        value = request(self.sent, tenant, self._chooser, age_seconds=age)
         try:
             self._producer.produce(
                 self.topic,
                 key=tenant,
                 value=value,
                 partition=number % self.partitions,
+                timestamp=int((time.time() - age) * 1000),
                 on_delivery=self._delivered,
             )
         except BufferError:
@@ -163,7 +195,7 @@ class Source:
 
     def _send_poison(self) -> None:
         while not self._poison.empty():
-            partition, answer = self._poison.get()
+            partition, value, answer = self._poison.get()
 
             def landed(
                 error: Any, message: Any, answer: queue.Queue[dict[str, Any]] = answer
@@ -178,7 +210,7 @@ class Source:
                     )
 
             self._producer.produce(
-                self.topic, key="tenant-x", value=POISON, partition=partition, on_delivery=landed
+                self.topic, key="tenant-x", value=value, partition=partition, on_delivery=landed
             )
 
 
@@ -217,10 +249,17 @@ def control(source: Source, port: int) -> ThreadingHTTPServer:
                         raise ValueError(f"multiplier must be 0 to {MULTIPLIER_CEILING:g}")
                     seconds = sent.get("seconds")
                     until = float("inf") if seconds is None else time.monotonic() + float(seconds)
-                    source.pace = Pace(source.pace.base, multiplier, until)
+                    only = tuple(int(number) for number in sent.get("only", ()))
+                    if not set(only) <= set(range(source.partitions)):
+                        raise ValueError(f"only must be among 0 to {source.partitions - 1}")
+                    age = float(sent.get("age_seconds", 0.0))
+                    share = float(sent.get("only_share", 0.0))
+                    source.pace = Pace(source.pace.base, multiplier, until, only, age, share)
                     self._answer(200, self._status())
                 elif self.path == "/poison":
-                    self._answer(200, source.poison(int(sent["partition"])))
+                    self._answer(
+                        200, source.poison(int(sent["partition"]), str(sent.get("kind", "bytes")))
+                    )
                 else:
                     self._answer(404, {"error": "known: /rate, /poison"})
             except (KeyError, TypeError, ValueError) as error:

@@ -1,19 +1,20 @@
 """Stand in for AWX: its REST paths and JSON shapes over virtual jobs. Lab only.
 
 Knows: ``/api/v2/ping/``, ``/api/v2/job_templates/``, its ``launch/``, ``/api/v2/jobs/`` with
-paging, ordering and field look-ups, and the life of a job (pending, waiting, running, then
-successful or failed), as AWX 24 answers them. Faults come over ``/lab/faults``, which AWX does not
-have.
+paging, ordering and field look-ups, ``/api/v2/instances/`` and ``/api/v2/instance_groups/`` with
+the capacity that jobs take, and the life of a job (pending, waiting, running, then successful or
+failed), as AWX 24 answers them. Faults come over ``/lab/faults``, which AWX does not have.
 
-Refuses to know: playbooks, inventories, permissions. Credentials are accepted and never asked for,
-where AWX would answer 401. A job is three instants drawn at its launch, so thousands of them cost
-no process and no timer.
+Refuses to know: playbooks, inventories, permissions. Credentials are asked for only while the fault
+``login`` is set: then everything but ping wants its bearer token or its user, as AWX always does. A
+job is three instants drawn at its launch, so thousands of them cost no process and no timer.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import bisect
 import contextlib
 import heapq
@@ -51,6 +52,9 @@ SUMMARY_SECONDS = 10.0
 TEMPLATES = {7: "deploy-api", 8: "rollback-api"}
 ORDERABLE = ("id", "created", "modified", "started", "finished", "elapsed", "name", "status")
 INSTANTS = ("created", "modified", "started", "finished")
+TOKEN = "lab-awx-token"
+USER, PASSWORD = "lagkit", "lab-awx-password"
+FORKS_OF_A_JOB = 1  # what a job of the lab takes of its instance's capacity
 LONG_FIELDS = ("job_args", "job_cwd", "job_env", "result_traceback", "artifacts")
 
 
@@ -64,6 +68,7 @@ class Faults:
     hang: bool = False
     capacity: int = CAPACITY
     failed_share: float = 0.0
+    login: bool = False
 
 
 def checked_faults(current: Faults, wanted: Mapping[str, Any]) -> Faults:
@@ -78,9 +83,9 @@ def checked_faults(current: Faults, wanted: Mapping[str, Any]) -> Faults:
         raise ValueError(f"unknown fault {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     changes: dict[str, Any] = {}
     for name, value in wanted.items():
-        if name == "hang":
+        if name in ("hang", "login"):
             if not isinstance(value, bool):
-                raise ValueError("hang must be true or false")
+                raise ValueError(f"{name} must be true or false")
             changes[name] = value
         elif name == "status" and value is None:
             changes[name] = None
@@ -460,6 +465,99 @@ def ping_body(awx: Awx) -> dict[str, Any]:
     }
 
 
+def instance_body(awx: Awx) -> dict[str, Any]:
+    """Return the only instance as AWX serialises it; a waiting job has its capacity already."""
+    now, node = awx.now(), node_name()
+    statuses = [job.status(now) for job in awx.jobs.values() if now < job.ends]
+    running = statuses.count("running")
+    taken = (running + statuses.count("waiting")) * FORKS_OF_A_JOB
+    capacity = awx.faults.capacity
+    return {
+        "id": 1,
+        "type": "instance",
+        "url": "/api/v2/instances/1/",
+        "related": {
+            "jobs": "/api/v2/instances/1/jobs/",
+            "instance_groups": "/api/v2/instances/1/instance_groups/",
+            "health_check": "/api/v2/instances/1/health_check/",
+        },
+        "summary_fields": {"user_capabilities": {"edit": False}, "links": []},
+        "uuid": "00000000-0000-0000-0000-000000000000",
+        "hostname": node,
+        "created": instant(now),
+        "modified": instant(now),
+        "last_seen": instant(now),
+        "health_check_started": None,
+        "health_check_pending": False,
+        "last_health_check": instant(now),
+        "errors": "",
+        "capacity_adjustment": "1.00",
+        "version": VERSION,
+        "capacity": capacity,
+        "consumed_capacity": taken,
+        "percent_capacity_remaining": round(100.0 * max(0, capacity - taken) / capacity, 2),
+        "jobs_running": running,
+        "jobs_total": awx.launched,
+        "cpu": "4.0",
+        "memory": 8 * 2**30,
+        "cpu_capacity": capacity,
+        "mem_capacity": capacity,
+        "enabled": True,
+        "managed_by_policy": True,
+        "managed": False,
+        "node_type": "hybrid",
+        "node_state": "ready",
+        "ip_address": "",
+        "listener_port": None,
+        "peers": [],
+        "peers_from_control_nodes": False,
+    }
+
+
+def group_body(awx: Awx) -> dict[str, Any]:
+    """Return the only instance group as AWX serialises it."""
+    one = instance_body(awx)
+    kept = ("created", "modified", "capacity", "consumed_capacity", "percent_capacity_remaining",
+            "jobs_running", "jobs_total")  # fmt: skip
+    return {
+        "id": 1,
+        "type": "instance_group",
+        "url": "/api/v2/instance_groups/1/",
+        "related": {"jobs": "/api/v2/instance_groups/1/jobs/",
+                    "instances": "/api/v2/instance_groups/1/instances/"},
+        "name": "default",
+        **{key: one[key] for key in kept},
+        "max_concurrent_jobs": 0,
+        "max_forks": 0,
+        "instances": 1,
+        "is_container_group": False,
+        "credential": None,
+        "policy_instance_percentage": 100,
+        "policy_instance_minimum": 0,
+        "policy_instance_list": [],
+        "pod_spec_override": "",
+        "summary_fields": {"user_capabilities": {"edit": False, "delete": False}},
+    }  # fmt: skip
+
+
+def refusal(path: str, authorization: str) -> str | None:
+    """Return what AWX says to a request that it does not let in; None if it does.
+
+    Ping is open to everyone.
+    """
+    if path == "/api/v2/ping/":
+        return None
+    known = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    if authorization in (f"Bearer {TOKEN}", f"Basic {known}"):
+        return None
+    said = (
+        "Invalid username/password."
+        if authorization.startswith("Basic ")
+        else "Authentication credentials were not provided."
+    )
+    return f"{said} To establish a login session, visit /api/login/."
+
+
 @dataclass(frozen=True)
 class Answer:
     """One HTTP answer."""
@@ -486,12 +584,15 @@ def respond(awx: Awx, method: str, target: str, body: bytes) -> Answer:
     if path == "/api/v2/ping/":
         return Answer(200, ping_body(awx))
     if path == "/api/v2/":
-        names = ("ping", "job_templates", "jobs")
+        names = ("ping", "instances", "instance_groups", "job_templates", "jobs")
         return Answer(200, {name: f"/api/v2/{name}/" for name in names})
     if path == "/api/v2/job_templates/":
         name = dict(query).get("name")
         found = [template_body(n) for n, known in TEMPLATES.items() if name in (None, known)]
         return Answer(200, {"count": len(found), "next": None, "previous": None, "results": found})
+    if path in ("/api/v2/instances/", "/api/v2/instance_groups/"):
+        shown = instance_body(awx) if path == "/api/v2/instances/" else group_body(awx)
+        return Answer(200, {"count": 1, "next": None, "previous": None, "results": [shown]})
     one = re.fullmatch(r"/api/v2/job_templates/(\d{1,9})/", path)
     if one:
         number = int(one[1])
@@ -553,6 +654,7 @@ REASONS = {
     200: "OK",
     201: "Created",
     400: "Bad Request",
+    401: "Unauthorized",
     404: "Not Found",
     405: "Method Not Allowed",
     413: "Content Too Large",
@@ -633,12 +735,12 @@ class Server:
         if urlsplit(target).path == "/lab/faults":
             answer = change_faults(self.awx, method, body)
         else:
-            answer = await self._api(method, target, body)
+            answer = await self._api(method, target, body, headers.get("authorization", ""))
         writer.write(_wire(answer, time.monotonic() - began, keep, method == "HEAD"))
         await writer.drain()
         return keep
 
-    async def _api(self, method: str, target: str, body: bytes) -> Answer:
+    async def _api(self, method: str, target: str, body: bytes, authorization: str) -> Answer:
         faults = self.awx.faults
         if faults.hang:
             await asyncio.sleep(HANG_SECONDS)
@@ -647,6 +749,9 @@ class Server:
             # what the proxy in front of a broken AWX answers: a page, not JSON
             page = f"<html><head><title>{faults.status}</title></head></html>\r\n"
             return Answer(faults.status, page, content_type="text/html")
+        said = refusal(urlsplit(target).path, authorization) if faults.login else None
+        if said is not None:
+            return Answer(401, {"detail": said})
         if faults.launch_latency_seconds and target.endswith("/launch/"):
             await asyncio.sleep(faults.launch_latency_seconds)
         return respond(self.awx, method, target, body)

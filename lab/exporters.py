@@ -1,4 +1,4 @@
-"""Run the two lag exporters that can be installed, and the relay that stands in for the others.
+"""Run the lag exporters that can be installed, and the relay that stands in for the others.
 
 Knows their configuration; knows nothing about Prometheus. The relay (``lab.relay``) is lab code:
 it reads the real broker and serves its numbers under the names of kafka_exporter, kminion and
@@ -26,7 +26,10 @@ POLL = "5s"
 METRIC_EXPIRATION = "30s"
 # By default a topic made after the collector started stays unseen for up to ten minutes.
 METADATA_REFRESH = "10s"
+# Its own default is 15 minutes: so long it reports a lag of 0 for all groups after a leader change.
+METADATA_MAX_AGE = "10000"
 KLAG_TEMPLATE = Path(__file__).resolve().parent / "klag-exporter.toml"
+BRAEDON_LAUNCHER = Path(__file__).resolve().parent / "braedon.py"
 CHECKOUT = Path(__file__).resolve().parent.parent
 RELAY_DIALECTS = ("kafka_exporter", "kminion", "redpanda")
 
@@ -41,8 +44,20 @@ def scrape_missing(url: str) -> str | None:
     return None
 
 
-def start_otel(ledger: Ledger, artifact: Artifact, brokers: str, port: int) -> None:
-    """Start the OpenTelemetry collector with its kafkametrics receiver, serving on `port`."""
+def start_otel(
+    ledger: Ledger,
+    artifact: Artifact,
+    brokers: str,
+    port: int,
+    *,
+    metric_expiration: str | None = METRIC_EXPIRATION,
+) -> None:
+    """Start the OpenTelemetry collector with its kafkametrics receiver, serving on `port`.
+
+    `metric_expiration` is how long it repeats a value it can no longer read; None leaves the
+    collector's default of five minutes.
+    """
+    expiration = {} if metric_expiration is None else {"metric_expiration": metric_expiration}
     config = {
         "receivers": {
             "kafkametrics": {
@@ -58,7 +73,7 @@ def start_otel(ledger: Ledger, artifact: Artifact, brokers: str, port: int) -> N
                 # Without this the name is kafka_consumer_group_lag_ratio.
                 "add_metric_suffixes": False,
                 "without_scope_info": True,
-                "metric_expiration": METRIC_EXPIRATION,
+                **expiration,
             }
         },
         "service": {
@@ -80,10 +95,29 @@ def start_otel(ledger: Ledger, artifact: Artifact, brokers: str, port: int) -> N
     )
 
 
-def start_klag(ledger: Ledger, artifact: Artifact, brokers: str, port: int) -> None:
-    """Start klag-exporter, serving on `port`."""
+def start_klag(
+    ledger: Ledger,
+    artifact: Artifact,
+    brokers: str,
+    port: int,
+    *,
+    metadata_max_age_ms: str | None = METADATA_MAX_AGE,
+) -> None:
+    """Start klag-exporter, serving on `port`.
+
+    `metadata_max_age_ms` keeps its false zeros after a leader change short; None leaves its own
+    default, so that they last.
+    """
+    slots = {
+        "@PORT@": str(port),
+        "@BROKERS@": brokers,
+        "@POLL@": POLL,
+        "@WORKAROUND@": ""
+        if metadata_max_age_ms is None
+        else f'"metadata.max.age.ms" = "{metadata_max_age_ms}"',
+    }
     text = KLAG_TEMPLATE.read_text()
-    for slot, value in (("@PORT@", str(port)), ("@BROKERS@", brokers), ("@POLL@", POLL)):
+    for slot, value in slots.items():
         text = text.replace(slot, value)
     path = ledger.folder / "klag-exporter.toml"
     path.write_text(text)
@@ -98,13 +132,27 @@ def start_klag(ledger: Ledger, artifact: Artifact, brokers: str, port: int) -> N
     )
 
 
+def start_braedon(ledger: Ledger, artifact: Artifact, brokers: str, port: int) -> None:
+    """Start braedon's exporter 0.5.5 as it is, serving on `port`: of Kafka 4 it reads no lag."""
+    url = f"http://127.0.0.1:{port}/metrics"
+    ledger.start(
+        "braedon",
+        # -P: beside the launcher stands a module called kafka, which is not the one it wants.
+        [artifact.files["python"], "-P", BRAEDON_LAUNCHER, "-b", brokers, "-p", str(port), "-s"],
+        endpoint=url,
+        ready=lambda: scrape_missing(url),
+        timeout=READY_SECONDS,
+        term_grace=TERM_GRACE,
+    )
+
+
 def relay_exists() -> bool:
     """Tell whether this checkout has the relay."""
     return importlib.util.find_spec("lab.relay") is not None
 
 
 def start_relay(ledger: Ledger, brokers: str, port: int) -> None:
-    """Start the relay, serving /kafka_exporter, /kminion and /redpanda on `port`."""
+    """Start the relay on `port`; `lab.relay` lists its pages."""
     url = f"http://127.0.0.1:{port}"
     ledger.start(
         "relay",

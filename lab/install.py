@@ -29,10 +29,18 @@ HERE = Path(__file__).resolve().parent
 KAFKA_VERSION = "4.3.1"
 KAFKA_SCALA = "2.13"
 LOG4J_VERSION = "2.25.5"
+# As far as Redpanda's API goes and a little further: OffsetFetch 7, ListOffsets 6, no KIP-848.
+KAFKA_OLD_VERSION = "2.8.2"
 JMX_AGENT_VERSION = "1.0.1"
 KUBERNETES_VERSION = "1.36.3"
 TOXIPROXY_VERSION = "2.5.0"
 KLAG_VERSION = "0.1.29"
+BRAEDON_PACKAGES = (
+    "prometheus-kafka-consumer-group-exporter==0.5.5",
+    "kafka-python==2.0.2",
+    # in place of the copy inside kafka-python, which Python 3.12 cannot import
+    "six==1.17.0",
+)
 # go.mod of klab asks for 1.26.0, that of the collector for 1.26.8.
 GO_MINIMUM = (1, 26)
 
@@ -74,9 +82,10 @@ class Recipe:
 
     `files` are the paths that must exist below the cache folder when it is done; `inputs` go into
     the hash of the folder's name; `system` names programs that do instead when they are on PATH;
-    `heavy` builds wait for each other. A cache may outlive the machine that filled it, so `runs`
-    is looked at every time: a program on PATH, or (with a slash) a built one that must start; and
-    `runs_packages` is what Debian calls the rest of it.
+    `heavy` builds wait for each other; an `optional` part comes only when it is named. A cache may
+    outlive the machine that filled it, so `runs` is looked at every time: a program on PATH, or
+    (with a slash) a built one that must start; and `runs_packages` is what Debian calls the rest of
+    it.
     """
 
     part: str
@@ -86,6 +95,7 @@ class Recipe:
     build: Callable[[Builder], None]
     system: Mapping[str, tuple[str, ...]] | None = None
     heavy: bool = False
+    optional: bool = False
     runs: str | None = None
     runs_packages: tuple[str, ...] = ()
 
@@ -263,11 +273,36 @@ KAFKA_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 """
 
 
+# Kafka's command-line tools: no broker needs them, and they bring 60 MB of their own.
+KAFKA_TOOLS_POM = KAFKA_POM.replace("lab-kafka", "lab-kafka-tools").replace(
+    f"kafka_{KAFKA_SCALA}", "kafka-tools"
+)
+
+KAFKA_OLD_POM = KAFKA_POM.replace("lab-kafka", "lab-kafka-old").replace(
+    f"<version>{KAFKA_VERSION}<", f"<version>{KAFKA_OLD_VERSION}<"
+)
+
+
 def build_kafka(builder: Builder) -> None:
     """Copy the broker's jars from Maven Central."""
+    copy_jars(builder, KAFKA_POM)
+
+
+def build_kafka_old(builder: Builder) -> None:
+    """Copy the jars of a broker that lacks what Redpanda lacks."""
+    copy_jars(builder, KAFKA_OLD_POM)
+
+
+def build_kafka_tools(builder: Builder) -> None:
+    """Copy the jars of kafka-acls, kafka-consumer-groups and their like."""
+    copy_jars(builder, KAFKA_TOOLS_POM)
+
+
+def copy_jars(builder: Builder, pom: str) -> None:
+    """Copy what a Maven project depends on into the folder `libs`."""
     builder.need("java", JAVA_PACKAGES, JAVA_HINT)
     maven = builder.need("mvn", ["maven"], JAVA_HINT)
-    (builder.folder / "pom.xml").write_text(KAFKA_POM)
+    (builder.folder / "pom.xml").write_text(pom)
     builder.run(
         [
             maven, "-B", "-q", "dependency:copy-dependencies",
@@ -292,16 +327,16 @@ def build_jmx(builder: Builder) -> None:
     )  # fmt: skip
 
 
-def build_prometheus(builder: Builder) -> None:
-    """Unpack Debian's Prometheus packages.
+def unpack_debian(builder: Builder, packages: Sequence[str], hint: str) -> None:
+    """Unpack Debian packages into the build's folder.
 
     They are unpacked, not installed: their post-install scripts would start services on fixed
     ports, and unpacking needs no root.
     """
-    apt = builder.need("apt-get", [], "install prometheus and alertmanager and put them on PATH")
+    apt = builder.need("apt-get", [], hint)
     apt_update(builder)
     builder.run(
-        [apt, "download", "-q", "prometheus", "prometheus-alertmanager"],
+        [apt, "download", "-q", *packages],
         timeout=DOWNLOAD_TIMEOUT,
         hint="apt-get update, then again",
     )
@@ -312,6 +347,22 @@ def build_prometheus(builder: Builder) -> None:
             hint="remove the cache folder, then again",
         )
         package.unlink()
+
+
+def build_prometheus(builder: Builder) -> None:
+    """Unpack Debian's Prometheus and Alertmanager."""
+    unpack_debian(
+        builder,
+        ["prometheus", "prometheus-alertmanager"],
+        "install prometheus and alertmanager and put them on PATH",
+    )
+
+
+def build_victoria(builder: Builder) -> None:
+    """Unpack Debian's VictoriaMetrics."""
+    unpack_debian(
+        builder, ["victoria-metrics"], "install VictoriaMetrics and put victoria-metrics on PATH"
+    )
 
 
 def build_chromium(builder: Builder) -> None:
@@ -403,6 +454,20 @@ def build_klag(builder: Builder) -> None:
     )  # fmt: skip
 
 
+def build_braedon(builder: Builder) -> None:
+    """Put braedon's exporter into a venv of its own: its Kafka client is of 2020."""
+    builder.run(
+        [sys.executable, "-m", "venv", str(builder.folder)],
+        timeout=DOWNLOAD_TIMEOUT,
+        hint="apt-get install -y python3-venv",
+    )
+    builder.run(
+        [str(builder.folder / "bin" / "python"), "-m", "pip", "install", "-q", "--no-compile",
+         *BRAEDON_PACKAGES],
+        timeout=DOWNLOAD_TIMEOUT, hint="check that pip reaches PyPI",
+    )  # fmt: skip
+
+
 def copy_sources(builder: Builder, source: Path) -> Path:
     """Copy a Go module next to the build, so that the checkout stays as it is."""
     target = builder.folder / "source"
@@ -443,6 +508,26 @@ RECIPES: Mapping[str, Recipe] = {
             runs_packages=JAVA_PACKAGES,
         ),
         Recipe(
+            "kafka-old",
+            "Maven Central",
+            (KAFKA_OLD_POM,),
+            {"libs": "libs"},
+            build_kafka_old,
+            optional=True,
+            runs="java",
+            runs_packages=JAVA_PACKAGES,
+        ),
+        Recipe(
+            "kafka-tools",
+            "Maven Central",
+            (KAFKA_TOOLS_POM,),
+            {"libs": "libs"},
+            build_kafka_tools,
+            optional=True,
+            runs="java",
+            runs_packages=JAVA_PACKAGES,
+        ),
+        Recipe(
             "jmx",
             "Maven Central",
             (JMX_AGENT_VERSION,),
@@ -464,6 +549,14 @@ RECIPES: Mapping[str, Recipe] = {
                 "promtool": ("promtool",),
                 "alertmanager": ("prometheus-alertmanager", "alertmanager"),
             },
+        ),
+        Recipe(
+            "victoria",
+            "Debian",
+            ("unpacked",),
+            {"victoria": "usr/bin/victoria-metrics"},
+            build_victoria,
+            system={"victoria": ("victoria-metrics", "victoria-metrics-prod")},
         ),
         Recipe(
             "chromium",
@@ -512,9 +605,19 @@ RECIPES: Mapping[str, Recipe] = {
             runs="bin/klag-exporter",
             runs_packages=("libsasl2-2", "libssl3", "zlib1g"),
         ),
+        Recipe(
+            "braedon",
+            "PyPI",
+            (*BRAEDON_PACKAGES, f"python {sys.version_info.major}.{sys.version_info.minor}"),
+            {"python": "bin/python"},
+            build_braedon,
+            optional=True,
+            runs="bin/python",
+            runs_packages=("python3",),
+        ),
     )
 }
-PARTS = tuple(RECIPES)
+PARTS = tuple(part for part, recipe in RECIPES.items() if not recipe.optional)
 
 
 def cache_folder(recipe: Recipe) -> Path:
@@ -671,12 +774,12 @@ def say(line: str) -> None:
 def install(
     parts: Iterable[str] | None = None, *, echo: Echo = say
 ) -> dict[str, Artifact | Unavailable]:
-    """Get the named parts (all when None) and say for each where it is or why not.
+    """Get the named parts (all but the optional when None) and say for each where it is or why not.
 
     A part in the cache or on PATH costs milliseconds. ValueError for a name that is no part.
     """
     wanted = PARTS if parts is None else tuple(dict.fromkeys(parts))
     unknown = [part for part in wanted if part not in RECIPES]
     if unknown:
-        raise ValueError(f"no such part: {', '.join(unknown)}; known: {', '.join(PARTS)}")
+        raise ValueError(f"no such part: {', '.join(unknown)}; known: {', '.join(RECIPES)}")
     return {part: _install_one(RECIPES[part], echo) for part in wanted}

@@ -2,7 +2,8 @@
 
 Knows the broker's configuration, its JMX agent and when it is ready; knows nothing about topics
 or workloads. Every broker has two client listeners: DIRECT, and PROXIED, whose *advertised* port
-is toxiproxy's, so that a client that bootstraps there stays behind the proxy.
+is toxiproxy's, so that a client that bootstraps there stays behind the proxy. A secured cluster
+has two more: SASL (over TLS, every mechanism) and MTLS, and an authorizer (see lab.security).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lab import security
 from lab.install import Artifact
 from lab.processes import LabError, Ledger, free_ports, listening, log_tail
 
@@ -48,7 +50,10 @@ rootLogger.appenderRef.console.ref = console
 
 @dataclass(frozen=True)
 class Broker:
-    """One node's ports on loopback. `advertised` is the port clients of PROXIED connect to."""
+    """One node's ports on loopback. `advertised` is the port clients of PROXIED connect to.
+
+    `sasl` and `mtls` are 0 where the cluster is not secured.
+    """
 
     node: int
     direct: int
@@ -56,6 +61,8 @@ class Broker:
     advertised: int
     controller: int
     jmx: int
+    sasl: int = 0
+    mtls: int = 0
 
     @property
     def name(self) -> str:
@@ -83,6 +90,21 @@ class Kafka:
         return ",".join(f"127.0.0.1:{node.advertised}" for node in self.nodes)
 
     @property
+    def secured(self) -> bool:
+        """Return whether the brokers have logins and an authorizer."""
+        return all(node.sasl and node.mtls for node in self.nodes)
+
+    @property
+    def sasl_bootstrap(self) -> str:
+        """Return the bootstrap servers that want a SASL login over TLS."""
+        return ",".join(f"127.0.0.1:{node.sasl}" for node in self.nodes)
+
+    @property
+    def mtls_bootstrap(self) -> str:
+        """Return the bootstrap servers that want a client certificate."""
+        return ",".join(f"127.0.0.1:{node.mtls}" for node in self.nodes)
+
+    @property
     def jmx(self) -> tuple[str, ...]:
         """Return HOST:PORT of every broker's JMX exporter."""
         return tuple(f"127.0.0.1:{node.jmx}" for node in self.nodes)
@@ -97,35 +119,43 @@ class Kafka:
         return cls(tuple(Broker(**node) for node in facts))
 
 
-def plan(count: int, *, proxied: bool) -> Kafka:
+def plan(count: int, *, proxied: bool, secured: bool = False) -> Kafka:
     """Choose ports for `count` brokers (1 or 3); ValueError for another count."""
     if count not in (1, 3):
         raise ValueError(f"{count} Kafka nodes asked for; the lab runs 1 or 3")
     brokers = []
     for node in range(1, count + 1):
         direct, inner, outer, controller, jmx = free_ports(5)
-        brokers.append(Broker(node, direct, inner, outer if proxied else inner, controller, jmx))
+        sasl, mtls = free_ports(2) if secured else (0, 0)
+        brokers.append(
+            Broker(node, direct, inner, outer if proxied else inner, controller, jmx, sasl, mtls)
+        )
     return Kafka(tuple(brokers))
 
 
-def properties(broker: Broker, cluster: Kafka, data: Path) -> str:
-    """Return the broker's server.properties."""
+def properties(
+    broker: Broker, cluster: Kafka, data: Path, certificates: Path = Path(security.FOLDER)
+) -> str:
+    """Return the broker's server.properties; `certificates` matter to a secured cluster only."""
     count = len(cluster.nodes)
     voters = ",".join(f"{node.node}@127.0.0.1:{node.controller}" for node in cluster.nodes)
     in_sync = min(2, count)
+    logins = {"SASL": broker.sasl, "MTLS": broker.mtls} if cluster.secured else {}
+    listening_too = "".join(f",{name}://127.0.0.1:{port}" for name, port in logins.items())
     settings: dict[str, object] = {
         "process.roles": "broker,controller",
         "node.id": broker.node,
         "controller.quorum.voters": voters,
         "listeners": (
             f"DIRECT://127.0.0.1:{broker.direct},PROXIED://127.0.0.1:{broker.proxied},"
-            f"CONTROLLER://127.0.0.1:{broker.controller}"
+            f"CONTROLLER://127.0.0.1:{broker.controller}{listening_too}"
         ),
         "advertised.listeners": (
             f"DIRECT://127.0.0.1:{broker.direct},PROXIED://127.0.0.1:{broker.advertised}"
+            f"{listening_too}"
         ),
         "listener.security.protocol.map": (
-            "DIRECT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            "DIRECT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_SSL,MTLS:SSL"
         ),
         "inter.broker.listener.name": "DIRECT",
         "controller.listener.names": "CONTROLLER",
@@ -145,6 +175,8 @@ def properties(broker: Broker, cluster: Kafka, data: Path) -> str:
         "num.network.threads": 2,
         "num.io.threads": 4,
     }
+    if cluster.secured:
+        settings |= security.broker_settings(certificates)
     return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
@@ -153,19 +185,41 @@ def start(ledger: Ledger, kafka: Artifact, jmx: Artifact | None, cluster: Kafka)
 
     Without the JMX agent the brokers run and serve no metrics of their own.
     """
-    java = shutil.which("java")
-    if java is None:
-        raise LabError("kafka needs java on PATH: apt-get install -y openjdk-17-jre-headless")
+    java = _java()
     classpath = f"{kafka.files['libs']}/*"
+    certificates = ledger.folder / security.FOLDER
+    if cluster.secured:
+        security.make_certificates(certificates)
     for broker in cluster.nodes:
         folder = ledger.folder / broker.name
         # A lab starts empty: what an earlier run left is of no use to the next.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        (folder / "server.properties").write_text(properties(broker, cluster, folder / "data"))
+        (folder / "server.properties").write_text(
+            properties(broker, cluster, folder / "data", certificates)
+        )
         (folder / "log4j2.properties").write_text(LOGGING)
     for broker in cluster.nodes:
-        _format(ledger.folder / broker.name, java, classpath)
+        _format(
+            ledger.folder / broker.name,
+            java,
+            classpath,
+            security.format_arguments() if cluster.secured else [],
+        )
+    _run(ledger, kafka, jmx, cluster)
+
+
+def restart(ledger: Ledger, kafka: Artifact, jmx: Artifact | None, cluster: Kafka) -> None:
+    """Stop all brokers of a running cluster, start them again on their data and await them.
+
+    Ready is not yet loaded: for seconds the groups are missing from lists.
+    """
+    ledger.stop([broker.name for broker in cluster.nodes])
+    _run(ledger, kafka, jmx, cluster)
+
+
+def _run(ledger: Ledger, kafka: Artifact, jmx: Artifact | None, cluster: Kafka) -> None:
+    java = _java()
     for broker in cluster.nodes:
         folder = ledger.folder / broker.name
         agent = []
@@ -173,8 +227,8 @@ def start(ledger: Ledger, kafka: Artifact, jmx: Artifact | None, cluster: Kafka)
             agent = [f"-javaagent:{jmx.files['agent']}=127.0.0.1:{broker.jmx}:{JMX_RULES}"]
         ledger.start(
             broker.name,
-            [java, HEAP, *JAVA_OPTIONS, *agent, _logging(folder), "-cp", classpath,
-             "kafka.Kafka", "server.properties"],
+            [java, HEAP, *JAVA_OPTIONS, *agent, _logging(folder),
+             "-cp", f"{kafka.files['libs']}/*", "kafka.Kafka", "server.properties"],
             part=PART, endpoint=f"127.0.0.1:{broker.direct}", cwd=folder,
             # A node of three is not ready before the others are: await them all below.
             ready=lambda: None, timeout=READY_SECONDS, term_grace=TERM_GRACE,
@@ -187,17 +241,25 @@ def start(ledger: Ledger, kafka: Artifact, jmx: Artifact | None, cluster: Kafka)
         )
 
 
+def _java() -> str:
+    java = shutil.which("java")
+    if java is None:
+        raise LabError("kafka needs java on PATH: apt-get install -y openjdk-17-jre-headless")
+    return java
+
+
 def _logging(folder: Path) -> str:
     return f"-Dlog4j2.configurationFile=file:{folder / 'log4j2.properties'}"
 
 
-def _format(folder: Path, java: str, classpath: str) -> None:
+def _format(folder: Path, java: str, classpath: str, more: Sequence[str]) -> None:
     log = folder / "format.log"
     with log.open("wb") as sink:
         try:
             code = subprocess.run(
                 [java, FORMAT_HEAP, *JAVA_OPTIONS, _logging(folder), "-cp", classpath,
-                 "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", "server.properties"],
+                 "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", "server.properties",
+                 *more],
                 cwd=folder, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
                 timeout=FORMAT_SECONDS,
             ).returncode  # fmt: skip

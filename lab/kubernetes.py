@@ -2,7 +2,7 @@
 
 Knows how to start etcd, kube-apiserver, controller-manager, scheduler and kubelet on loopback and
 whom to let in; knows nothing about the workload. Names are resolved by tokens: `admin`,
-`lagkit-ro` (what ``rbac.yaml`` grants) and `nobody` (nothing).
+`lagkit-ro` (what lagkit's own ``templates/kubernetes-rbac.yaml`` grants) and `nobody` (nothing).
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ TERM_GRACE = 3.0
 POD_GRACE = 3.0
 # The kubelet's own ceiling is five minutes: nobody waits that long for a lab's crash loop.
 CRASH_LOOP_SECONDS = 10
-MANIFEST = Path(__file__).resolve().parent / "rbac.yaml"
+MANIFEST = Path(__file__).resolve().parent.parent / "templates" / "kubernetes-rbac.yaml"
+READERS = "lagkit-readers"
+# The controller's own period is 15 s, and a test would wait for it twice.
+AUTOSCALER_SECONDS = 1
 CONTROLLERS = (
     "deployment-controller",
     "replicaset-controller",
@@ -46,6 +49,8 @@ CONTROLLERS = (
     "garbage-collector-controller",
     "node-lifecycle-controller",
     "pod-garbage-collector-controller",
+    "horizontal-pod-autoscaler-controller",
+    "resourcequota-controller",
 )
 
 
@@ -129,6 +134,7 @@ def start(
             (
                 f"--controllers={','.join(CONTROLLERS)}",
                 f"--service-account-private-key-file={folder / 'sa.key'}",
+                f"--horizontal-pod-autoscaler-sync-period={AUTOSCALER_SECONDS}s",
             ),
             controllers_port,
         ),
@@ -222,7 +228,7 @@ def _make_service_account_key(folder: Path) -> None:
 
 def _write_tokens(folder: Path) -> dict[str, str]:
     tokens = {user: secrets.token_hex(16) for user in USERS}
-    groups = {"admin": "system:masters"}
+    groups = {"admin": "system:masters", "lagkit-ro": READERS}
     lines = [f'{token},{user},{user},"{groups.get(user, "")}"' for user, token in tokens.items()]
     path = folder / "tokens.csv"
     path.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""Run Prometheus, one server per metric dialect, and one Alertmanager.
+"""Run Prometheus, one server per metric dialect, and one Alertmanager; run VictoriaMetrics.
 
 Knows which exporter each server scrapes and the paths of the rules; knows nothing about what the
 metrics mean. One server per dialect, so that dialect detection meets one dialect at a time, as it
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.install import Artifact
-from lab.processes import Ledger
+from lab.processes import Ledger, Ready
 
 PART = "prometheus"
 READY_SECONDS = 30.0
@@ -105,6 +106,93 @@ def start_prometheus(
         term_grace=TERM_GRACE,
     )
     return url
+
+
+def write_blocks(artifact: Artifact, folder: Path, lines: Sequence[str]) -> Path:
+    """Write samples in the exposition format, with times in seconds, as a store; return it."""
+    folder.mkdir(parents=True)
+    page = folder / "samples.txt"
+    page.write_text("\n".join([*lines, "# EOF", ""]), encoding="utf-8")
+    store = folder / "tsdb"
+    subprocess.run(
+        [artifact.files["promtool"], "tsdb", "create-blocks-from", "openmetrics", page, store],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return store
+
+
+def start_recorded(
+    ledger: Ledger,
+    artifact: Artifact,
+    port: int,
+    store: Path,
+    *options: str,
+    url: str | None = None,
+    ready: Ready | None = None,
+) -> str:
+    """Start one Prometheus that scrapes nothing and answers from a copy of *store*.
+
+    `options` are further arguments; with those that change its address give `url`, and with a
+    login `ready` too.
+    """
+    name = f"prometheus-{port}"
+    folder = ledger.folder / name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(store, folder / "data")
+    (folder / "prometheus.yml").write_text("global: {}\n")
+    address = url or f"http://127.0.0.1:{port}"
+    ledger.start(
+        name,
+        [
+            artifact.files["prometheus"],
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            "--storage.tsdb.retention.time=100y",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=warn",
+            *options,
+        ],
+        part=PART,
+        endpoint=address,
+        ready=ready or (lambda: ready_missing(address)),
+        timeout=READY_SECONDS,
+        term_grace=TERM_GRACE,
+    )
+    return address
+
+
+def start_victoria(
+    ledger: Ledger, artifact: Artifact, port: int, *options: str, retention: str = "100y"
+) -> str:
+    """Start one VictoriaMetrics with an empty store and return the URL of its Prometheus API.
+
+    `retention` counts from now; what is older is not taken in.
+    """
+    name = f"victoria-{port}"
+    folder = ledger.folder / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    url = f"http://127.0.0.1:{port}"
+    ledger.start(
+        name,
+        [
+            artifact.files["victoria"],
+            f"-storageDataPath={folder / 'data'}",
+            f"-httpListenAddr=127.0.0.1:{port}",
+            f"-retentionPeriod={retention}",
+            # what was just written is shown, not only what is 30 s old
+            "-search.latencyOffset=0s",
+            "-loggerLevel=WARN",
+            *options,
+        ],
+        part=PART,
+        endpoint=url,
+        ready=lambda: ready_missing(url),
+        timeout=READY_SECONDS,
+        term_grace=TERM_GRACE,
+    )
+    return f"{url}/prometheus"
 
 
 def start_alertmanager(ledger: Ledger, artifact: Artifact, port: int) -> str:

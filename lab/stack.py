@@ -30,6 +30,7 @@ from lab.processes import (
 from lab.toxiproxy import Toxiproxy
 
 PARTS = ("kafka", "jmx", "toxiproxy", "prometheus", "otel", "klag", "relay", "kubernetes")
+OPTIONAL_PARTS = ("braedon",)
 # A part on the left is of no use without the one on the right.
 NEEDS = {
     "jmx": "kafka",
@@ -37,6 +38,7 @@ NEEDS = {
     "otel": "kafka",
     "klag": "kafka",
     "relay": "kafka",
+    "braedon": "kafka",
 }
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / ".lab"
 
@@ -57,7 +59,10 @@ class Stack:
     """The lab's servers. A context manager: entering starts them, leaving stops them.
 
     `parts` limits what is started (all of PARTS when None). `crash_loop_seconds` is the longest
-    pause the kubelet makes between two starts of a crashing container.
+    pause the kubelet makes between two starts of a crashing container. Without
+    `honest_exporters` klag-exporter and the collector run with their own defaults, and the
+    collector reaches the brokers through toxiproxy: both then tell untruths when they are cut off.
+    `secured` gives the brokers logins and an authorizer besides (see lab.security).
     """
 
     def __init__(
@@ -67,15 +72,20 @@ class Stack:
         parts: Iterable[str] | None = None,
         *,
         crash_loop_seconds: int = kubernetes.CRASH_LOOP_SECONDS,
+        honest_exporters: bool = True,
+        secured: bool = False,
         echo: Echo = say,
     ) -> None:
         self.folder = Path(folder).resolve()
         self.parts = PARTS if parts is None else tuple(dict.fromkeys(parts))
-        unknown = [part for part in self.parts if part not in PARTS]
+        known = (*PARTS, *OPTIONAL_PARTS)
+        unknown = [part for part in self.parts if part not in known]
         if unknown:
-            raise ValueError(f"no such part: {', '.join(unknown)}; known: {', '.join(PARTS)}")
+            raise ValueError(f"no such part: {', '.join(unknown)}; known: {', '.join(known)}")
         self.kafka_nodes = kafka_nodes
         self.crash_loop_seconds = crash_loop_seconds
+        self.honest_exporters = honest_exporters
+        self.secured = secured
         self.echo = echo
         self.python = sys.executable
         self.missing: dict[str, Unavailable] = {}
@@ -181,7 +191,7 @@ class Stack:
                 self.missing[part] = result
         if "relay" in self.parts and not exporters.relay_exists():
             self.missing["relay"] = Unavailable(
-                "relay", "this checkout has no lab/relay.py", "update the checkout"
+                "relay", "this checkout has no lab/relay", "update the checkout"
             )
         for part, needed in NEEDS.items():
             if part in self.parts and needed not in found and part not in self.missing:
@@ -210,11 +220,11 @@ class Stack:
             )
 
     def _start_messaging(self, artifacts: dict[str, Artifact]) -> None:
-        otel_port, klag_port = free_ports(2)
+        otel_port, klag_port, braedon_port = free_ports(3)
         serves: dict[str, prometheus.Target] = {}
         if "kafka" in artifacts:
             proxied = "toxiproxy" in artifacts
-            cluster = kafka.plan(self.kafka_nodes, proxied=proxied)
+            cluster = kafka.plan(self.kafka_nodes, proxied=proxied, secured=self.secured)
             if proxied:
                 routes = {node.name: (node.advertised, node.proxied) for node in cluster.nodes}
                 self._toxiproxy = toxiproxy.start(
@@ -224,11 +234,35 @@ class Stack:
             self._kafka = cluster
             kafka.create_topics(cluster.bootstrap, len(cluster.nodes))
             if "otel" in artifacts:
-                exporters.start_otel(self.ledger, artifacts["otel"], cluster.bootstrap, otel_port)
+                if self.honest_exporters:
+                    exporters.start_otel(
+                        self.ledger, artifacts["otel"], cluster.bootstrap, otel_port
+                    )
+                else:
+                    exporters.start_otel(
+                        self.ledger,
+                        artifacts["otel"],
+                        cluster.proxied_bootstrap,
+                        otel_port,
+                        metric_expiration=None,
+                    )
                 serves["otel"] = prometheus.Target("otel", (f"127.0.0.1:{otel_port}",))
             if "klag" in artifacts:
-                exporters.start_klag(self.ledger, artifacts["klag"], cluster.bootstrap, klag_port)
+                exporters.start_klag(
+                    self.ledger,
+                    artifacts["klag"],
+                    cluster.bootstrap,
+                    klag_port,
+                    metadata_max_age_ms=exporters.METADATA_MAX_AGE
+                    if self.honest_exporters
+                    else None,
+                )
                 serves["klag"] = prometheus.Target("klag", (f"127.0.0.1:{klag_port}",))
+            if "braedon" in artifacts:
+                exporters.start_braedon(
+                    self.ledger, artifacts["braedon"], cluster.bootstrap, braedon_port
+                )
+                serves["braedon"] = prometheus.Target("braedon", (f"127.0.0.1:{braedon_port}",))
             if "relay" in self.parts and "relay" not in self.missing:
                 exporters.start_relay(self.ledger, cluster.bootstrap, self.relay_port)
                 for dialect in exporters.RELAY_DIALECTS:

@@ -8,11 +8,12 @@ its own, and no import that would make ``lagkit --help`` slow.
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 import json
 import logging
 import os
 import re
-import shutil
 import signal
 import sys
 import tempfile
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from lagkit.config import Settings
     from lagkit.incident import Incident
+    from lagkit.runner import Standby
 
 INCIDENT_SUFFIX = ".lagkit"
 INCIDENT_FILE = "incident.lagkit"
@@ -57,7 +59,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Terminated(BaseException):
-    """SIGTERM: what exists is published, then the command ends with 143.
+    """SIGTERM: what was captured stays, then the command ends with 143.
 
     Not a KeyboardInterrupt, which click would turn into its own exception.
     """
@@ -68,6 +70,12 @@ class Terminated(BaseException):
 _SOURCE_OPTIONS = (
     click.option("--prometheus", metavar="URL", help="Prometheus, or what speaks its API."),
     click.option("--bootstrap", metavar="HOST:PORT,…", help="Kafka or Redpanda brokers."),
+    click.option(
+        "--kafka-properties",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Login for the brokers: client.properties, or a profile of rpk (.yaml).",
+    ),
     click.option(
         "--kubeconfig", type=click.Path(path_type=Path), help="Kubernetes login; none by default."
     ),
@@ -189,11 +197,15 @@ def investigate(
 
     With FILE.lagkit: the same from a saved incident, without asking any system.
     """
-    progress = _Progress()
-    with progress:
-        if target.endswith(INCIDENT_SUFFIX):
+    saved = target.endswith(INCIDENT_SUFFIX)
+    with (
+        _Progress() as progress,
+        _held(out, needed=not saved) as folder,
+        _standby(wanted=not no_report) as standby,
+    ):
+        if saved:
             given = {"--topic": topics, "--since": since, "--start": start, "--end": end}
-            given |= {f"--{name}": value for name, value in sources.items()}
+            given |= {f"--{name.replace('_', '-')}": value for name, value in sources.items()}
             # LAGKIT_SINCE may be set for good; only what was typed contradicts a saved incident.
             typed = [name for name, value in given.items() if value and _typed(name)]
             if typed:
@@ -206,12 +218,14 @@ def investigate(
             incident = _capture(target, topics, since, start, end, sources, progress)
         return _publish(
             incident,
-            out or _default_folder(incident),
+            folder,
             progress,
+            only_copy=not saved,
             as_json=as_json,
             report=not no_report,
             pdf=pdf,
             deadline=deadline,
+            standby=standby,
         )
 
 
@@ -227,15 +241,21 @@ def demo(
     """Replay the bundled incident, recorded from real servers; asks no system."""
     import lagkit
 
-    with _Progress() as progress:
+    with (
+        _Progress() as progress,
+        _held(out or Path("lagkit-demo")) as folder,
+        _standby(wanted=not no_report) as standby,
+    ):
         return _publish(
             lagkit.demo(),
-            out or Path("lagkit-demo"),
+            folder,
             progress,
+            only_copy=False,
             as_json=as_json,
             report=not no_report,
             pdf=pdf,
             deadline=deadline,
+            standby=standby,
         )
 
 
@@ -255,21 +275,25 @@ def capture(
     end: str | None,
     out: Path | None,
     **sources: Any,
-) -> None:
+) -> int:
     """Save what every source shows of GROUP now, before events expire and logs are gone."""
     if out is not None and out.suffix != INCIDENT_SUFFIX:
         msg = f"--out {out} does not end in {INCIDENT_SUFFIX}."
         raise UsageError(msg, hint=f"Write {out}{INCIDENT_SUFFIX}.")
     with _Progress() as progress:
+        _refuse_unwritable(out.resolve().parent if out else Path())
         incident = _capture(group, topics, since, start, end, sources, progress)
-        default = _default_folder(incident)
-        path = incident.save(out or default.with_name(default.name + INCIDENT_SUFFIX))
+        path: Path | None
+        try:
+            path, status = _saved(incident, out), 0
+        except OSError as error:
+            path, status = _rescued(incident, out, error)
         for gap in incident.coverage:
             progress(f"not seen: {gap.what}: {gap.why}")
         if incident.redactions:
             removed = ", ".join(f"{count} × {what}" for what, count in incident.redactions.items())
             progress(f"removed on the way in: {removed}")
-    click.echo(path)
+    return status if path is None else max(status, _print_result(f"{path}\n"))
 
 
 @cli.command()
@@ -287,10 +311,11 @@ def doctor(group: str | None, as_json: bool, **sources: Any) -> int:
     with _Progress() as progress:
         diagnosis = surgery.examine(_settings(sources), group, on_progress=progress)
     if as_json:
-        click.echo(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False))
+        text = json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False)
+        unprinted = _print_result(text.encode() + b"\n")
     else:
-        click.echo(surgery.render(diagnosis))
-    return diagnosis.exit_status
+        unprinted = _print_result(surgery.render(diagnosis) + "\n")
+    return diagnosis.exit_status or unprinted
 
 
 @cli.command("open")
@@ -305,7 +330,11 @@ def open_(place: str | None, no_browser: bool, port: int | None) -> None:
     if find_spec("jupyterlab") is None:
         msg = "JupyterLab is not installed, so there is nothing to open the notebook with."
         raise UsageError(msg, hint="Run: pip install 'lagkit[notebook]'")
-    notebook = _workbook(Path(place) if place else None)
+    try:
+        notebook = _workbook(Path(place) if place else None)
+    except OSError as error:
+        msg = f"The notebook cannot be written: {_reason(error)}."
+        raise UsageError(msg, hint="Copy the incident to a folder that takes a file.") from None
     click.echo(f"Opening {notebook}", err=True)
     # By its address rather than as an argument: the line JupyterLab prints leads to the notebook.
     command = [sys.executable, "-m", "jupyterlab"]
@@ -347,7 +376,10 @@ def _options_in_file() -> Mapping[str, Any]:
 def _settings(options: Mapping[str, Any]) -> Settings:
     from lagkit.config import load_settings
 
-    return load_settings(**options)
+    given = dict(options)
+    # LAGKIT_KAFKA_PROPERTIES and its table in lagkit.toml are the properties themselves
+    given["kafka_properties_file"] = given.pop("kafka_properties", None)
+    return load_settings(**given)
 
 
 def _capture(
@@ -372,78 +404,224 @@ def _capture(
 
 def _typed(option: str) -> bool:
     """Whether *option* stands on the command line, not only in the environment."""
-    name = "topics" if option == "--topic" else option.removeprefix("--")
+    name = "topics" if option == "--topic" else option.removeprefix("--").replace("-", "_")
     source = click.get_current_context().get_parameter_source(name)
     return source is click.core.ParameterSource.COMMANDLINE
 
 
+@contextlib.contextmanager
+def _standby(*, wanted: bool) -> Iterator[Standby | None]:
+    """Have the notebook's kernel start while the sources answer, if a report is *wanted*."""
+    if not wanted:
+        yield None
+        return
+    from lagkit.report import standing_by
+
+    with contextlib.ExitStack() as stack:
+        standby = None
+        with contextlib.suppress(OSError):  # no room for its files: the report will say so
+            standby = stack.enter_context(standing_by())
+        yield standby
+
+
 def _publish(
     incident: Incident,
-    folder: Path,
+    held: Path | None,
     progress: _Progress,
     *,
+    only_copy: bool,
     as_json: bool,
     report: bool,
     pdf: bool,
     deadline: float,
+    standby: Standby | None,
 ) -> int:
-    """Save, judge, print, report; *folder* appears whole, also when cut short."""
+    """Save, judge, print, report, each file whole in *held* or in a folder of its own name."""
+    from lagkit.disk import write_whole
     from lagkit.investigation import investigate as judge
-    from lagkit.report import first_screen, write, write_whole
+    from lagkit.report import first_screen, write
 
-    _refuse_foreign(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    status = 0
-    try:
-        scratch.chmod(0o755)
-        incident.save(scratch / INCIDENT_FILE)  # before anything is analysed
-        result = judge(incident)
-        verdict = result.verdict.to_json()
-        write_whole(scratch / "verdict.json", verdict.encode())
-        click.echo(verdict if as_json else first_screen(result), nl=not as_json)
-        sys.stdout.flush()
-        if report:
-            try:
-                write(result, scratch, pdf=pdf, deadline_seconds=deadline, on_progress=progress)
-            except ReportFailed as error:
-                # The folder is about to get its real name; the text should use it.
-                _print_error(str(error).replace(str(scratch), str(folder)))
-                status = error.exit_status
-    finally:
-        # Also after Ctrl-C and after a fault: the incident may be all that is left of the evidence.
-        if (scratch / INCIDENT_FILE).exists():
-            _swap(scratch, folder)
-        else:
-            shutil.rmtree(scratch, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        status, folder = 0, held
+        kept: Path | None
+        try:
+            folder = held or stack.enter_context(_own_folder(incident))
+            kept = incident.save(folder / INCIDENT_FILE)  # before anything is analysed
+            _remove_earlier(folder)
+        except (OSError, UsageError) as error:
+            # The evidence may be gone by the next attempt: what it shows is still told.
+            if not only_copy and isinstance(error, UsageError):
+                raise
+            report, folder = False, None
+            if only_copy:
+                kept, status = _rescued(incident, held, error)
+            else:
+                place = held or _default_folder(incident)
+                _print_error(f"The report cannot be written to {place}: {_reason(error)}.")
+                kept, status = None, ReportFailed.exit_status
+        try:
+            result = judge(incident)
+            verdict = result.verdict.to_json()
+            if folder is not None:
+                try:
+                    write_whole(folder / "verdict.json", verdict.encode())
+                except OSError as error:
+                    _print_error(f"{folder / 'verdict.json'} was not written: {_reason(error)}.")
+                    report, status = False, ReportFailed.exit_status
+            text = verdict.encode() if as_json else f"{first_screen(result)}\n"
+            status = max(status, _print_result(text))
+            if report and folder is not None:
+                try:
+                    write(
+                        result,
+                        folder,
+                        pdf=pdf,
+                        deadline_seconds=deadline,
+                        on_progress=progress,
+                        standby=standby,
+                    )
+                except ReportFailed as error:
+                    _print_error(str(error))
+                    status = error.exit_status
+        except BaseException:
+            # Ctrl-C, SIGTERM or a fault: the capture may be all that is left of the evidence.
+            progress.stop()
+            if kept is not None:
+                click.echo(f"What was captured is kept: {kept}", err=True)
+            raise
     progress.stop()
-    shown = folder / "report.html" if (folder / "report.html").exists() else folder
-    click.echo(f"{'Report' if report else 'Saved'}: {shown}", err=as_json)
-    return status
+    if folder is None:
+        return status
+    page = folder / "report.html"
+    line = f"{'Report' if report else 'Saved'}: {page if page.exists() else folder}"
+    if as_json:
+        click.echo(line, err=True)
+        return status
+    return max(status, _print_result(f"{line}\n"))
+
+
+def _print_result(text: str | bytes) -> int:
+    """Put *text* on stdout, bytes as they are; return the status that this leads to."""
+    try:
+        click.echo(text, nl=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `| head -1` has seen enough; the report is still wanted
+        _mute_stdout()
+    except OSError as error:
+        _mute_stdout()
+        _print_error(f"The result cannot be printed: {_reason(error)}.")
+        return ReportFailed.exit_status
+    return 0
+
+
+def _mute_stdout() -> None:
+    """Let what is left in the buffer go nowhere, or Python would fail on it once more."""
+    void = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(void, sys.stdout.fileno())
+    os.close(void)
+
+
+def _reason(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error).splitlines()[0].rstrip(".")
+
+
+@contextlib.contextmanager
+def _held(out: Path | None, *, needed: bool = False) -> Iterator[Path | None]:
+    """Hold the folder *out* before any system is asked; without one only see that there can be."""
+    if out is None:
+        if needed:
+            _refuse_unwritable(Path())
+        yield None
+        return
+    from lagkit.disk import claimed
+
+    with claimed(out) as folder:
+        _refuse_foreign(folder)
+        yield folder
+
+
+@contextlib.contextmanager
+def _own_folder(incident: Incident) -> Iterator[Path]:
+    """Hold the folder named after *incident*, or the next free name if it is another's."""
+    from lagkit.disk import Busy, claimed
+
+    name = _default_folder(incident)
+    content = incident.to_bytes()
+    for number in itertools.count(1):
+        folder = name if number == 1 else name.with_name(f"{name.name}-{number}")
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(claimed(folder))
+            except Busy:
+                continue
+            known = folder / INCIDENT_FILE
+            if known.exists() and known.read_bytes() != content:
+                continue
+            _refuse_foreign(folder)
+            yield folder
+            return
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Refuse a place for files that would not take one, before any work is done."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        msg = f"{folder.resolve()} cannot be written."
+        raise UsageError(msg, hint="Give a place that this account may write to with --out.")
 
 
 def _refuse_foreign(folder: Path) -> None:
     """Refuse a folder that holds something lagkit did not write, before any work is done."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        msg = f"--out {folder} is a file."
-        raise UsageError(msg, hint="Give a folder; it is made if it is not there.")
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in OWN_FILES)
+    from lagkit.disk import is_part
+
+    names = [entry.name for entry in folder.iterdir()]
+    foreign = sorted(name for name in names if name not in OWN_FILES and not is_part(name))
     if foreign:
         msg = f"--out {folder} holds other things ({', '.join(foreign[:3])}), which stay untouched."
         raise UsageError(msg, hint="Give a new folder, or one of an earlier report.")
 
 
-def _swap(scratch: Path, folder: Path) -> None:
-    """Give *scratch* the name *folder*; an earlier report there is replaced as a whole."""
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-        folder.replace(old)
-        scratch.replace(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        scratch.replace(folder)
+def _remove_earlier(folder: Path) -> None:
+    """Delete what an earlier run made of another capture: no two verdicts in one folder."""
+    for name in sorted(OWN_FILES - {INCIDENT_FILE}):
+        entry = folder / name
+        if entry.is_dir() and not entry.is_symlink():
+            continue  # a Jupyter's checkpoints: its own affair
+        entry.unlink(missing_ok=True)
+
+
+def _saved(incident: Incident, out: Path | None) -> Path:
+    """Save to *out*, through a link if it is one, or to the next free name."""
+    if out is not None:
+        incident.save(out.resolve() if out.is_symlink() else out)
+        return out
+    default = _default_folder(incident)
+    number = 1
+    while True:
+        suffix = "" if number == 1 else f"-{number}"
+        try:
+            return incident.save(f"{default}{suffix}{INCIDENT_SUFFIX}", new=True)
+        except FileExistsError:  # another capture of the same second
+            number += 1
+
+
+def _rescued(incident: Incident, wanted: Path | None, error: Exception) -> tuple[Path | None, int]:
+    """Keep a capture that its place did not take where temporary files go; None: nor there."""
+    place = wanted or Path.cwd()
+    name = f"{_default_folder(incident)}-{os.getpid()}{INCIDENT_SUFFIX}"
+    path = None
+    try:
+        path = incident.save(Path(tempfile.gettempdir()) / name, new=True)
+        then = f"It is in {path} instead."
+    except OSError as second:
+        then = (
+            f"Nor can it be kept elsewhere: {_reason(second)}.\nMake room and capture again soon."
+        )
+    _print_error(f"{place} did not take the capture: {_reason(error)}. {then}")
+    return path, ReportFailed.exit_status
 
 
 def _default_folder(incident: Incident) -> Path:
@@ -484,7 +662,7 @@ class _Progress:
         self._chapter = ""
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
 
             # rich honours NO_COLOR and TERM=dumb.
@@ -527,10 +705,14 @@ class _Progress:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a locale without "←" must not cost the verdict
+            stream.reconfigure(errors="backslashreplace")
     try:
         with _sigterm_as_interrupt():
             outcome = cli.main(given, prog_name="lagkit", standalone_mode=False)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -540,14 +722,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_error(str(error))
         return error.exit_status
     except Terminated:
-        _print_error("Terminated; what was captured is on disk.")
+        _print_error("Terminated.")
         return TERMINATED
     except (click.Abort, KeyboardInterrupt):
-        _print_error("Interrupted; what was captured is on disk.")
+        _print_error("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of stdout went away (`| head`): not a fault, and nothing to flush to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _mute_stdout()
         return 0
     except Exception as error:
         if "--debug" in given:

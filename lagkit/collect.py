@@ -22,6 +22,7 @@ from lagkit.config import Settings, load_settings
 from lagkit.errors import NoSourceReadable, NothingThere, UsageError
 from lagkit.incident import Gap, Incident
 from lagkit.model import SourceReport
+from lagkit.monitoring import EMPTY_ANSWER
 from lagkit.redact import Redactor, redact_frames
 from lagkit.runbook import Runbook
 from lagkit.runbook import load as load_runbook
@@ -39,13 +40,13 @@ Progress = Callable[[str], None]
 def window(
     since: str | None = None, start: str | None = None, end: str | None = None
 ) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """Return the window (start, end) in UTC; the last hour if nothing is said.
+    """Return the window (start, end) in UTC; the last hour if nothing is said. It ends by now.
 
     Raises
     ------
     UsageError
-        Both forms at once, a length that cannot be read, a time without a zone, or an empty
-        window.
+        Both forms at once, a length that cannot be read, a time without a zone, an empty
+        window, or one that has yet to begin.
     """
     now = pd.Timestamp.now("UTC").floor("ms").as_unit("us")
     if since and start:
@@ -63,7 +64,10 @@ def window(
     if begin >= stop:
         msg = f"The window is empty: it starts at {begin} and ends at {stop}."
         raise UsageError(msg, hint="Give a --start before the --end, or a longer --since.")
-    return begin, stop
+    if begin >= now:
+        msg = f"The window lies in the future: it starts at {begin}, and now it is {now}."
+        raise UsageError(msg, hint="Leave --end out for now, or look at this machine's clock.")
+    return begin, min(stop, now)
 
 
 def _moment(text: str, option: str) -> pd.Timestamp:
@@ -130,21 +134,37 @@ def capture(
             hint="Give --prometheus URL, --bootstrap HOST:PORT or --kubeconfig PATH, or write them "
             "in lagkit.toml. `lagkit demo` needs none.",
         )
+    if on_progress and "kafka" in sources and "prometheus" not in sources:
+        on_progress("kafka: watching for longer, as no Prometheus is configured")
     answers = ask_all(sources, scope, settings, on_progress=on_progress)
     return build_incident(scope, answers, settings)
 
 
-def configured_sources(settings: Settings, scope: Scope) -> dict[str, Source]:
-    """Return the sources that have an address, by name."""
+def configured_sources(
+    settings: Settings, scope: Scope, *, watch: bool = True
+) -> dict[str, Source]:
+    """Return the sources that have an address, by name.
+
+    With *watch* brokers that are the only ones to know offsets are watched for longer.
+    """
     found: dict[str, Source] = {}
     if settings.prometheus:
         from lagkit.sources.prometheus import PrometheusSource
 
-        found["prometheus"] = PrometheusSource(settings.prometheus, settings.prometheus_login)
-    if settings.bootstrap:
+        found["prometheus"] = PrometheusSource(
+            settings.prometheus, settings.prometheus_login, settings.dialects
+        )
+    if settings.bootstrap or settings.kafka_properties_file:
         from lagkit.sources.kafka import KafkaSource
 
-        found["kafka"] = KafkaSource(settings.bootstrap, settings.kafka_properties)
+        kafka = KafkaSource.configured(
+            settings.bootstrap, settings.kafka_properties, settings.kafka_properties_file
+        )
+        found["kafka"] = kafka
+        if watch and not settings.prometheus:
+            kafka.watch_longer()
+        if settings.read_offsets_topic:
+            kafka.read_group_log()
     if settings.kubeconfig or settings.in_cluster or settings.context:
         from lagkit.sources.kubernetes import KubernetesSource
 
@@ -154,10 +174,23 @@ def configured_sources(settings: Settings, scope: Scope) -> dict[str, Source]:
     known = {entry.name: entry.url for entry in scope.runbook.group(scope.group).downstream}
     urls = {name: settings.downstream.get(name) or url for name, url in known.items()}
     urls = {name: url for name, url in urls.items() if url}
-    if urls:
+    probes = [p for p in settings.probes if not p.groups or scope.group in p.groups]
+    latencies = [
+        latency
+        for latency in settings.latencies
+        if settings.prometheus and (not latency.groups or scope.group in latency.groups)
+    ]
+    if urls or probes or latencies:
         from lagkit.sources.downstream import DownstreamSource
 
-        found["downstream"] = DownstreamSource(urls, settings.downstream_login)
+        found["downstream"] = DownstreamSource(
+            urls,
+            settings.downstream_login,
+            probes=probes,
+            latencies=latencies,
+            prometheus=settings.prometheus or "",
+            prometheus_login=settings.prometheus_login,
+        )
     return found
 
 
@@ -202,6 +235,12 @@ def ask_all(
         answers[name] = answer
         if on_progress:
             on_progress(f"{name}: {answer.status} in {answer.seconds:.1f} s. {answer.detail}")
+        if name == "prometheus" and "kafka" in sources and _without_offsets(answer):
+            watch_longer = getattr(sources["kafka"], "watch_longer", None)
+            if watch_longer is not None and "kafka" not in answers:
+                watch_longer()
+                if on_progress:
+                    on_progress("kafka: watching for longer, as Prometheus gave no offsets")
     for name in sources:
         if name not in answers:
             answers[name] = Answer(
@@ -213,6 +252,11 @@ def ask_all(
             if on_progress:
                 on_progress(f"{name}: gave up after {budgets[name]:g} s.")
     return answers
+
+
+def _without_offsets(answer: Answer) -> bool:
+    offsets = answer.frames.get("offsets")
+    return offsets is None or offsets.empty
 
 
 def build_incident(scope: Scope, answers: Mapping[str, Answer], settings: Settings) -> Incident:
@@ -319,6 +363,12 @@ def _refuse_nothing(
     denied = queries["outcome"].isin(["denied", "timeout", "failed"]).any()
     exists = answers.get("kafka") and answers["kafka"].facts.get("group_exists") == "yes"
     if asked and not known and not exists and not denied:
+        if queries["detail"].fillna("").str.startswith(EMPTY_ANSWER).any():
+            msg = (
+                "Kafka lists no group at all, as a broker does for seconds after its start: "
+                f"whether there is a group {scope.group!r} is not known."
+            )
+            raise NothingThere(msg, hint="Ask again in a minute.")
         near = sorted(
             {
                 name

@@ -1,26 +1,31 @@
 """What works here: each source asked as an investigation would ask it, and each extra looked for.
 
 The module knows how to ask and how to say it; what a source needs it says itself, in the blind
-spots of its answer. It judges no incident.
+spots of its answer, and what monitoring said against the facts ``lagkit.monitoring`` finds in the
+last minutes. It judges no incident.
 """
 
 from __future__ import annotations
 
+import difflib
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from lagkit.collect import SOURCES, ask_all, configured_sources, window
 from lagkit.errors import NoSourceReadable, UsageError
+from lagkit.model import timestamp_text
 from lagkit.runbook import load as load_runbook
 from lagkit.sources import Scope
 from lagkit.version import __version__
-from lagkit.wording import printable
+from lagkit.wording import clock, plural, printable
 
 if TYPE_CHECKING:
     from lagkit.config import Settings
+    from lagkit.model import Suspicion
+    from lagkit.runbook import Runbook
     from lagkit.sources import Answer
 
 # Long enough for a few scrapes at the usual 15 to 60 s, short enough to be cheap everywhere.
@@ -75,6 +80,8 @@ class Patient:
     """Questions that got an answer, empty ones included."""
     asked: int
     missing: tuple[Missing, ...]
+    read: Mapping[str, int] = field(default_factory=dict)
+    """Frame → rows that it gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,10 @@ class Diagnosis:
     group: str
     patients: tuple[Patient, ...]
     extras: Mapping[str, bool]
+    suspicions: tuple[Suspicion, ...] = ()
+    """Monitoring that told an untruth in the last minutes."""
+    ignored: tuple[Missing, ...] = ()
+    """What the runbook says and nobody reads."""
 
     @property
     def exit_status(self) -> int:
@@ -109,12 +120,33 @@ class Diagnosis:
                     "facts": dict(patient.facts),
                     "answered": patient.answered,
                     "asked": patient.asked,
+                    "read": dict(patient.read),
                     "missing": [
                         {"what": gap.what, "why": gap.why, "fix": gap.fix}
                         for gap in patient.missing
                     ],
                 }
                 for patient in self.patients
+            },
+            "suspicions": [
+                {
+                    "kind": one.kind,
+                    "exporter": one.exporter,
+                    "instance": one.instance,
+                    "since": timestamp_text(one.since),
+                    "until": timestamp_text(one.until) if one.until else None,
+                    "statement": one.statement,
+                    "evidence": list(one.evidence),
+                    "believed_instead": one.believed_instead,
+                    "fix": one.fix,
+                }
+                for one in self.suspicions
+            ],
+            "runbook": {
+                "ignored": [
+                    {"what": fault.what, "why": fault.why, "fix": fault.fix}
+                    for fault in self.ignored
+                ]
             },
             "extras": dict(self.extras),
         }
@@ -146,13 +178,54 @@ def examine(
         namespace=settings.namespace,
         selector=settings.selector,
     )
-    sources = configured_sources(settings, scope)
+    sources = configured_sources(settings, scope, watch=False)
     answers = ask_all(sources, scope, settings, on_progress=on_progress) if sources else {}
     return Diagnosis(
         group=group,
         patients=tuple(_patient(name, answers.get(name)) for name in SOURCES),
         extras={extra: find_spec(module) is not None for extra, (module, _) in EXTRAS.items()},
+        suspicions=_suspicions(scope, answers),
+        ignored=tuple(_ignored(runbook)),
     )
+
+
+def _suspicions(scope: Scope, answers: Mapping[str, Answer]) -> tuple[Suspicion, ...]:
+    """Return what monitoring said against the facts while the doctor looked."""
+    if "prometheus" not in answers and "kafka" not in answers:
+        return ()
+    import pandas as pd
+
+    from lagkit import monitoring
+
+    tables = {name: frame for answer in answers.values() for name, frame in answer.frames.items()}
+    asked = [answer.queries for answer in answers.values() if len(answer.queries)]
+    if asked:
+        tables["queries"] = pd.concat(asked, ignore_index=True)
+    facts = answers["prometheus"].facts if "prometheus" in answers else {}
+    return monitoring.suspicions(
+        monitoring.Watched(scope.group, scope.start, scope.end, tables, facts)
+    )
+
+
+def _ignored(runbook: Runbook) -> Iterator[Missing]:
+    """Find cause ids of *runbook* that are no cause's: what stands there has no effect."""
+    from lagkit.causes import catalogue
+
+    known = [cause.id for cause in catalogue().causes]
+    named = [
+        *((f"priors.{cause}", cause) for cause in runbook.priors),
+        *((f"remedies, {entry.title!r}", entry.cause) for entry in runbook.remedies),
+        *((f"do_not, {entry.text[:60]!r}", entry.cause) for entry in runbook.do_not),
+    ]
+    for where, cause in named:
+        if cause in known:
+            continue
+        near = difflib.get_close_matches(cause, known, n=1)
+        yield Missing(
+            where,
+            f"no cause is called {cause!r}, so this has no effect",
+            f"write {near[0]}" if near else f"write one of: {', '.join(known)}",
+        )
 
 
 def _patient(name: str, answer: Answer | None) -> Patient:
@@ -176,6 +249,7 @@ def _patient(name: str, answer: Answer | None) -> Patient:
         answered=len(outcomes) - len(refused),
         asked=len(outcomes),
         missing=tuple(missing),
+        read={name: len(answer.frames[name]) for name in sorted(answer.frames)},
     )
 
 
@@ -194,12 +268,29 @@ def render(diagnosis: Diagnosis) -> str:
         if patient.facts:
             told = (f"{key.replace('_', ' ')} {value}" for key, value in patient.facts.items())
             lines.append(f"            {printable(' · '.join(told))}")
+        if seen := [f"{name} {plural(rows, 'row')}" for name, rows in patient.read.items() if rows]:
+            lines.append(f"     reads  {' · '.join(seen)}")
         for gap in patient.missing:
             lines.append(f"   missing  {printable(gap.what, limit=200)}: {printable(gap.why)}")
             if gap.fix:
                 lines.append(f"       fix  {printable(gap.fix)}")
+    lines += [line for one in diagnosis.suspicions for line in _suspected(one)]
+    for fault in diagnosis.ignored:
+        lines.append(f"runbook     ignores {printable(fault.what, limit=200)}: {fault.why}")
+        lines.append(f"       fix  {printable(fault.fix)}")
     lines.append("")
     for extra, present in diagnosis.extras.items():
         state = "installed" if present else f"missing; fix: pip install 'lagkit[{extra}]'"
         lines.append(f"extra {extra:<9} {state} (for {EXTRAS[extra][1]})")
     return "\n".join(lines)
+
+
+def _suspected(one: Suspicion) -> Iterator[str]:
+    where = f" ({printable(one.instance, limit=200)})" if one.instance else ""
+    yield f"distrust    {printable(one.exporter, limit=200)}{where}: {printable(one.title)}"
+    yield f"     since  {clock(one.since, seconds=True)}" + (
+        f" until {clock(one.until, seconds=True)}" if one.until else ""
+    )
+    yield f"      said  {printable(one.statement)}"
+    yield f"   instead  {printable(one.believed_instead)}"
+    yield f"       fix  {printable(one.fix)}"

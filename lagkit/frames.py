@@ -69,6 +69,10 @@ _NAMESPACE = Column("namespace", TEXT, "", "Kubernetes namespace", required=True
 _QUERY = Column("query_id", TEXT, "", "row of `queries` this came from", required=True)
 
 
+WHOLE_TOPIC = -1
+"""Partition number of a row of `offsets` that is about all partitions of its topic together."""
+
+
 def _offset(name: str, meaning: str) -> Column:
     return Column(name, NUMBER, "offset", meaning)
 
@@ -79,7 +83,8 @@ FRAMES: Mapping[str, Frame] = {
         Frame(
             "offsets",
             "prometheus",
-            "offset history of the group, one row per sample and partition, as exported (-1 kept)",
+            "offset history of the group, one row per sample and partition, as exported (-1 kept); "
+            "partition -1: sums over the topic, of an exporter that tells no partition",
             (
                 _AT,
                 _GROUP,
@@ -89,6 +94,7 @@ FRAMES: Mapping[str, Frame] = {
                 _offset("log_end_offset", "offset of the next record to be written"),
                 _offset("log_start_offset", "oldest offset still on disk"),
                 Column("lag_messages", NUMBER, "messages", "lag as the exporter reported it"),
+                Column("lag_seconds", NUMBER, "seconds", "time lag as the exporter reported it"),
                 _QUERY,
             ),
             ("timestamp", "group", "topic", "partition"),
@@ -174,6 +180,48 @@ FRAMES: Mapping[str, Frame] = {
             ("timestamp", "job", "instance"),
         ),
         Frame(
+            "second_opinions",
+            "prometheus",
+            "what the other exporters of the same group say, in a coarse step, for a cross-check; "
+            "partition NA where an exporter knows the group's topic only, topic NA too where it "
+            "knows the group only",
+            (
+                _AT,
+                Column("dialect", TEXT, "", "id of the exporter's dialect", required=True),
+                _GROUP,
+                Column("topic", TEXT, "", "topic name; NA: all topics of the group"),
+                Column("partition", WHOLE, "", "partition number; NA: all partitions"),
+                _offset("committed_offset", "as exported (-1 kept); of a whole topic: their sum"),
+                _offset("log_end_offset", "as exported; of a whole topic: their sum"),
+                Column("lag_messages", NUMBER, "messages", "lag as that exporter reported it"),
+                _QUERY,
+            ),
+            ("timestamp", "dialect", "group", "topic", "partition"),
+        ),
+        Frame(
+            "pod_metrics",
+            "prometheus",
+            "history of the pods from kube-state-metrics and cAdvisor, in canonical names",
+            (
+                _AT,
+                _NAMESPACE,
+                Column("pod", TEXT, "", "pod name", required=True),
+                Column("container", TEXT, "", "container name", required=True),
+                Column(
+                    "metric",
+                    TEXT,
+                    "",
+                    "restarts, oom_killed, cpu_cores, cpu_throttled_ratio, memory_bytes, "
+                    "memory_limit_bytes",
+                    required=True,
+                ),
+                Column("value", NUMBER, "see unit", "value in `unit`"),
+                Column("unit", TEXT, "", "restarts, flag, cores, ratio or bytes", required=True),
+                _QUERY,
+            ),
+            ("timestamp", "namespace", "pod", "container", "metric"),
+        ),
+        Frame(
             "group_state",
             "kafka",
             "what the coordinator says of the group and of the other groups on its topics",
@@ -236,6 +284,88 @@ FRAMES: Mapping[str, Frame] = {
                 _QUERY,
             ),
             ("timestamp", "group", "topic", "partition"),
+        ),
+        Frame(
+            "log_end_history",
+            "kafka",
+            "log ends of the past, told by the records' own timestamps; no row where unknown",
+            (
+                _AT,
+                _TOPIC,
+                _PARTITION,
+                _offset("log_end_offset", "log end when records of this time began"),
+                _QUERY,
+            ),
+            ("timestamp", "topic", "partition"),
+        ),
+        Frame(
+            "oldest_unread",
+            "kafka",
+            "age of the oldest unread record by its own timestamp, at the last snapshot",
+            (
+                _AT,
+                _GROUP,
+                _TOPIC,
+                _PARTITION,
+                _offset("next_offset", "offset that the group reads next, not below the log start"),
+                Column("written_at", TIME, "UTC", "when it was written; NA: nothing unread"),
+                Column("written_before", TIME, "UTC", "it was written no later than this"),
+                Column("time_lag_seconds", NUMBER, "seconds", "0: nothing unread; NaN: unknown"),
+                Column("note", TEXT, "", "why it is unknown, or what to know of it"),
+                _QUERY,
+            ),
+            ("timestamp", "group", "topic", "partition"),
+        ),
+        Frame(
+            "commits",
+            "kafka",
+            "the group's own commits, from __consumer_offsets where that may be read",
+            (
+                _AT,
+                _GROUP,
+                _TOPIC,
+                _PARTITION,
+                _offset("committed_offset", "NaN: the commit was removed (expired or deleted)"),
+                Column("log_position", WHOLE, "", "offset in __consumer_offsets", required=True),
+                Column(
+                    "complete",
+                    FLAG,
+                    "",
+                    "no commit between this one and the next is missing: not compacted since",
+                    required=True,
+                ),
+                _QUERY,
+            ),
+            ("timestamp", "group", "topic", "partition", "log_position"),
+        ),
+        Frame(
+            "group_log",
+            "kafka",
+            "what happened to the group, from __consumer_offsets where that may be read",
+            (
+                _AT,
+                _GROUP,
+                Column(
+                    "event",
+                    TEXT,
+                    "",
+                    "generation, joined, left, emptied, removed, epoch or assigned",
+                    required=True,
+                ),
+                Column("generation", WHOLE, "", "generation, or epoch of a KIP-848 group"),
+                Column("member_id", TEXT, "", "member id, where the event is about one"),
+                Column("client_id", TEXT, "", "client.id as configured"),
+                Column("instance_id", TEXT, "", "group.instance.id of a static member"),
+                Column("host", TEXT, "", "client host as the broker sees it, without the slash"),
+                Column("member_count", WHOLE, "members", "members after a generation event"),
+                Column("session_timeout_seconds", NUMBER, "seconds", "in force; classic groups"),
+                Column("rebalance_timeout_seconds", NUMBER, "seconds", "max.poll.interval.ms"),
+                Column("protocol", TEXT, "", "classic or consumer (KIP-848)"),
+                Column("log_position", WHOLE, "", "offset in __consumer_offsets", required=True),
+                _QUERY,
+            ),
+            ("timestamp", "log_position", "event", "member_id"),
+            unique=False,
         ),
         Frame(
             "brokers",
@@ -305,7 +435,7 @@ FRAMES: Mapping[str, Frame] = {
         Frame(
             "events",
             "kubernetes",
-            "core/v1 events of the namespaces in the runbook",
+            "events about those workloads, their pods, nodes and autoscalers",
             (
                 _AT,
                 _NAMESPACE,
@@ -343,14 +473,14 @@ FRAMES: Mapping[str, Frame] = {
         Frame(
             "rollouts",
             "kubernetes",
-            "revisions of those workloads, one row per ReplicaSet",
+            "revisions of those workloads, one row per ReplicaSet or ControllerRevision",
             (
                 Column("timestamp", TIME, "UTC", "creation of the ReplicaSet", required=True),
                 _NAMESPACE,
-                Column("workload", TEXT, "", "Deployment", required=True),
+                Column("workload", TEXT, "", "Deployment or StatefulSet", required=True),
                 Column("role", TEXT, "", "consumer, or the downstream's name", required=True),
-                Column("replica_set", TEXT, "", "ReplicaSet", required=True),
-                Column("revision", WHOLE, "", "deployment.kubernetes.io/revision"),
+                Column("replica_set", TEXT, "", "ReplicaSet or ControllerRevision", required=True),
+                Column("revision", WHOLE, "", "its number, counted from 1"),
                 Column("desired_replicas", WHOLE, "replicas", "of this revision"),
                 Column("ready_replicas", WHOLE, "replicas", "of this revision"),
                 Column("image", TEXT, "", "images, comma separated"),
@@ -358,6 +488,71 @@ FRAMES: Mapping[str, Frame] = {
                 _QUERY,
             ),
             ("timestamp", "namespace", "workload", "replica_set"),
+        ),
+        Frame(
+            "autoscalers",
+            "kubernetes",
+            "HorizontalPodAutoscalers and KEDA ScaledObjects that scale those workloads, as they "
+            "are now",
+            (
+                _AT,
+                _NAMESPACE,
+                Column("autoscaler", TEXT, "", "name", required=True),
+                Column(
+                    "kind", TEXT, "", "HorizontalPodAutoscaler or ScaledObject", required=True
+                ),
+                Column("workload", TEXT, "", "Deployment or StatefulSet it scales", required=True),
+                Column("role", TEXT, "", "consumer, or the downstream's name", required=True),
+                Column("min_replicas", WHOLE, "replicas", "fewest it keeps; 0: scales to zero"),
+                Column("max_replicas", WHOLE, "replicas", "most it may make"),
+                Column("current_replicas", WHOLE, "replicas", "as it last saw them"),
+                Column("desired_replicas", WHOLE, "replicas", "as it last decided"),
+                Column(
+                    "last_scaled_at",
+                    TIME,
+                    "UTC",
+                    "last change of replicas; of a ScaledObject: when a trigger was last active",
+                ),
+                Column("limited_by_max", FLAG, "", "wants more than the maximum; NA: not said"),
+                Column("active", FLAG, "", "a trigger of the ScaledObject is active"),
+                Column("triggers", TEXT, "", "what it follows"),
+                Column("condition", TEXT, "", "conditions that are not well, as text"),
+                _QUERY,
+            ),
+            ("namespace", "kind", "autoscaler", "role"),
+        ),
+        Frame(
+            "nodes",
+            "kubernetes",
+            "nodes that those pods stand on, as they are now",
+            (
+                _AT,
+                Column("node", TEXT, "", "node name", required=True),
+                Column("ready", FLAG, "", "False: not ready, or silent; NA: has never told"),
+                Column("pressure", TEXT, "", "MemoryPressure, DiskPressure, … that hold"),
+                Column("cordoned", FLAG, "", "takes no new pods"),
+                Column("changed_at", TIME, "UTC", "since when the first of these holds"),
+                Column("heartbeat_at", TIME, "UTC", "last time the node told of itself"),
+                Column("condition", TEXT, "", "conditions that are not well, as text"),
+                _QUERY,
+            ),
+            ("node",),
+        ),
+        Frame(
+            "quotas",
+            "kubernetes",
+            "ResourceQuotas and LimitRanges of those namespaces, one row per resource and bound",
+            (
+                _AT,
+                _NAMESPACE,
+                Column("kind", TEXT, "", "ResourceQuota or LimitRange", required=True),
+                Column("name", TEXT, "", "name", required=True),
+                Column("resource", TEXT, "", "e.g. pods, requests.memory", required=True),
+                Column("hard", NUMBER, "cores, bytes or objects", "the bound"),
+                Column("used", NUMBER, "cores, bytes or objects", "taken of it; NaN: not counted"),
+                _QUERY,
+            ),
+            ("namespace", "kind", "name", "resource"),
         ),
         Frame(
             "logs",
@@ -390,6 +585,8 @@ FRAMES: Mapping[str, Frame] = {
                 Column("latency_seconds", NUMBER, "seconds", "time to the whole answer"),
                 Column("ok", FLAG, "", "answered as a healthy one does", required=True),
                 Column("detail", TEXT, "", "error, or what the answer said"),
+                Column("value", NUMBER, "see unit", "what the check reads out of the answer"),
+                Column("unit", TEXT, "", "of `value`, e.g. seconds"),
                 _QUERY,
             ),
             ("timestamp", "target", "check"),

@@ -11,31 +11,39 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import pandas as pd
 
 from lagkit import frames
+from lagkit.disk import write_whole
 from lagkit.errors import NothingThere
 from lagkit.model import SourceReport, timestamp_text
 from lagkit.runbook import Runbook
+from lagkit.wording import printable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMAT = "lagkit.incident/1"
 _META = "incident.json"
+_PRIVATE = 0o600
 # A fixed date makes the same incident the same bytes.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 # Bounds for opening a file from somewhere else.
 _MAX_MEMBERS = 200
-_MAX_BYTES = 2 * 1024**3
-_MAX_META_BYTES = 16 * 1024**2
-# Run-length encoding makes a billion equal rows a few bytes, so bytes alone are no bound.
-_MAX_CELLS = 200_000_000
+_MAX_BYTES = 512 * 1024**2
+_MAX_META_BYTES = 4 * 1024**2
+# Run-length encoding makes a billion equal rows a few bytes, so bytes alone are no bound; nor are
+# cells, for a dictionary makes a million equal pages of text one page.
+_MAX_CELLS = 100_000_000
+_MAX_TEXT_BYTES = 1024**3
+_LONGEST_WINDOW = pd.Timedelta("3660D")
 _SOURCE_STATUS = get_args(get_type_hints(SourceReport)["status"])
 
 
@@ -104,25 +112,23 @@ class Incident:
         report = self.sources.get(source)
         return report is not None and report.status in ("ok", "partial")
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, new: bool = False) -> Path:
         """Write the incident to *path* in one atomic step and return the path.
 
         The same incident gives the same bytes. On any failure the old file, if there was one, is
-        still whole.
+        still whole. Only its owner may read it: logs are in it.
+
+        Raises
+        ------
+        FileExistsError
+            *new* is wanted and *path* is there already.
+        OSError
+            The folder or the disk does not take the file.
         """
+        content = self.to_bytes()
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(self.to_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        return target
+        return write_whole(target, content, mode=_PRIVATE, new=new)
 
     def to_bytes(self) -> bytes:
         """Return the content of the incident file."""
@@ -187,8 +193,9 @@ def open_incident(path: str | Path) -> Incident:
     try:
         with zipfile.ZipFile(file) as archive:
             meta = _read_meta(file, archive)
+            budget = _Budget(file)
             tables = {
-                name: _read_frame(file, archive, name, meta["frames"][name])
+                name: _read_frame(budget, archive, name, meta["frames"][name])
                 for name in frames.FRAMES
                 if name in meta["frames"]
             }
@@ -220,6 +227,14 @@ def _read_meta(file: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
     entries = archive.infolist()
     if len(entries) > _MAX_MEMBERS or sum(entry.file_size for entry in entries) > _MAX_BYTES:
         raise _refusal(file, "it is larger than an incident can be")
+    names = [entry.filename for entry in entries]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise _refusal(file, f"it holds {printable(twice, limit=80)} twice")
+    # Nothing is ever unpacked to disk; whoever made such a name meant harm all the same.
+    outside = next((name for name in names if not re.fullmatch(r"\w[\w.-]*", name)), None)
+    if outside is not None:
+        raise _refusal(file, f"it holds a name that is none: {printable(outside, limit=80)}")
     if _META not in archive.namelist():
         raise _refusal(file, f"it holds no {_META}")
     if archive.getinfo(_META).file_size > _MAX_META_BYTES:
@@ -235,32 +250,84 @@ def _read_meta(file: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
     return meta
 
 
+@dataclass
+class _Budget:
+    """What the frames of one file may still take."""
+
+    file: Path
+    bytes_left: int = _MAX_BYTES
+    cells_left: int = _MAX_CELLS
+    text_left: int = _MAX_TEXT_BYTES
+
+    def spend(self, name: str, *, size: int = 0, cells: int = 0, text: int = 0) -> None:
+        self.bytes_left -= size
+        self.cells_left -= cells
+        self.text_left -= text
+        if min(self.bytes_left, self.text_left) < 0:
+            raise _refusal(self.file, f"the frame {name} is larger than an incident can be")
+        if self.cells_left < 0:
+            raise _refusal(self.file, f"the frame {name} has more rows than an incident can have")
+
+
 def _read_frame(
-    file: Path, archive: zipfile.ZipFile, name: str, expected: Mapping[str, Any]
+    budget: _Budget, archive: zipfile.ZipFile, name: str, expected: Mapping[str, Any]
 ) -> pd.DataFrame:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     content = archive.read(f"{name}.parquet")
     if hashlib.sha256(content).hexdigest() != expected["sha256"]:
-        raise _refusal(file, f"the frame {name} does not match its checksum")
-    reader = pq.ParquetFile(io.BytesIO(content))
-    if (
-        sum(
-            reader.metadata.row_group(i).total_byte_size
-            for i in range(reader.metadata.num_row_groups)
-        )
-        > _MAX_BYTES
-    ):
-        raise _refusal(file, f"the frame {name} is larger than an incident can be")
-    if reader.metadata.num_rows * reader.metadata.num_columns > _MAX_CELLS:
-        raise _refusal(file, f"the frame {name} has more rows than an incident can have")
+        raise _refusal(budget.file, f"the frame {name} does not match its checksum")
     known = {column.name for column in frames.FRAMES[name].columns}
-    table = reader.read(columns=[c for c in reader.schema_arrow.names if c in known])
+    schema = pq.read_schema(io.BytesIO(content))
+    wanted = [field for field in schema if field.name in known]
+    missing = [
+        column.name
+        for column in frames.FRAMES[name].columns
+        if column.required and column.name not in schema.names
+    ]
+    if missing:
+        msg = f"the frame {name} has no column {missing[0]}"
+        raise ValueError(msg)
+    if nested := [field.name for field in wanted if pa.types.is_nested(field.type)]:
+        raise _refusal(budget.file, f"the frame {name} has a {nested[0]} of several values a row")
+    # As a dictionary: how long the text is shows before it is written out.
+    kept = {field.name for field in wanted}
+    texts = [c.name for c in frames.FRAMES[name].columns if c.dtype == frames.TEXT]
+    texts = [text for text in texts if text in kept]
+    reader = pq.ParquetFile(io.BytesIO(content), read_dictionary=texts)
+    groups = [reader.metadata.row_group(i) for i in range(reader.metadata.num_row_groups)]
+    rows = max(reader.metadata.num_rows, sum(group.num_rows for group in groups))
+    budget.spend(name, size=sum(group.total_byte_size for group in groups))
+    budget.spend(name, cells=rows * reader.metadata.num_columns)
+    table = reader.read(columns=[field.name for field in wanted], use_threads=False)
+    for column in texts:
+        budget.spend(name, text=_text_bytes(table[column]))
     return frames.normalise(name, table.to_pandas())
 
 
+def _text_bytes(column: pa.ChunkedArray) -> int:
+    """Return how many bytes the text of *column* takes once it is written out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    if not pa.types.is_string(column.type.value_type):
+        return 0
+    return sum(
+        pc.sum(pc.cast(pc.binary_length(chunk.dictionary), "int64").take(chunk.indices)).as_py()
+        or 0
+        for chunk in column.chunks
+    )
+
+
 def _time(text: str) -> pd.Timestamp:
-    return pd.Timestamp(text).tz_convert("UTC").as_unit("us")
+    moment = pd.Timestamp(text)
+    if moment is pd.NaT:
+        msg = f"{text!r} is no time"
+        raise ValueError(msg)
+    return moment.tz_convert("UTC").as_unit("us")
 
 
 def _source_report(status: str, detail: str, seconds: float) -> SourceReport:
@@ -271,13 +338,17 @@ def _source_report(status: str, detail: str, seconds: float) -> SourceReport:
 
 
 def _from_meta(meta: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> Incident:
+    start, end = _time(meta["start"]), _time(meta["end"])
+    if not pd.Timedelta(0) < end - start <= _LONGEST_WINDOW:
+        msg = f"its window, {meta['start']} to {meta['end']}, is none"
+        raise ValueError(msg)
     return Incident(
         id=str(meta["id"]),
         cluster=str(meta["cluster"]),
         group=str(meta["group"]),
         topics=tuple(map(str, meta["topics"])),
-        start=_time(meta["start"]),
-        end=_time(meta["end"]),
+        start=start,
+        end=end,
         captured_at=_time(meta["captured_at"]),
         lagkit_version=str(meta["lagkit_version"]),
         runbook=Runbook.model_validate(meta["runbook"]),

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import pandas as pd
 
+from lagkit import clocks, frames, model, monitoring, ranking, remedies, signals
 from lagkit import flow as flows
-from lagkit import frames, model, ranking, remedies, signals
 from lagkit.causes import NONE, UNKNOWN, Catalogue, catalogue
 from lagkit.incident import Gap, Incident
+from lagkit.left_topics import without_left_topics
 from lagkit.ownership import owners
 from lagkit.runbook import Group
 from lagkit.version import __version__
@@ -28,7 +29,16 @@ if TYPE_CHECKING:
 _SHORTEST_TREND_SECONDS = 60.0
 _LONGEST_TREND_SECONDS = 600.0
 _DEFAULT_STEP_SECONDS = 15.0
-_SNAPSHOTS = ("group_state", "members", "partitions", "workloads", "downstream")
+_FEWEST_MOMENTS = 6
+"""Below this no onset can be found (``lagkit.flow.growth``: two straight pieces of three)."""
+_SNAPSHOTS = (
+    "group_state",
+    "members",
+    "partitions",
+    "oldest_unread",
+    "workloads",
+    "downstream",
+)
 """Frames that show one moment; the others hold times of their own."""
 
 
@@ -48,18 +58,76 @@ class Flow:
     delay: flows.Delay | None
     state: model.State
     step_seconds: float
+    seen_only_now: bool = False
+    """The lag is known in the broker's own snapshots and hardly at any other time."""
 
 
 def clean_history(incident: Incident) -> pd.DataFrame:
     """Return cleaned offsets: from Prometheus where its lag can be believed, else from Kafka.
 
-    An exporter that writes a lag of 0 and no log end (``false_zero``) has told nothing.
+    An exporter that writes a lag of 0 and no log end (``false_zero``) has told nothing. Where its
+    history ends before the window, the broker's own last snapshot goes on from there.
     """
     exported = flows.clean_offsets(incident.offsets)
     if exported["lag_messages"].notna().any():
+        return _continued(incident, exported)
+    told = flows.clean_offsets(_told_by_kafka(incident))
+    return told if len(told) else exported
+
+
+def _continued(incident: Incident, exported: pd.DataFrame) -> pd.DataFrame:
+    """Return *exported*, gone on with by Kafka itself if it ends before the window does.
+
+    Of the snapshots the last: seconds apart, their differences are commit intervals and no rates.
+    """
+    known = exported.loc[exported["lag_messages"].notna(), "timestamp"].max()
+    step = flows.scrape_step(exported)
+    patience = monitoring.SILENT_STEPS * (_DEFAULT_STEP_SECONDS if np.isnan(step) else step)
+    if (incident.end - known).total_seconds() <= patience:
         return exported
-    snapshots = flows.clean_offsets(_snapshots(incident))
-    return snapshots if len(snapshots) else exported
+    told, taken = _told_by_kafka(incident), incident.partitions["timestamp"].unique()
+    told = told.loc[
+        (told["timestamp"] > known)
+        & (~told["timestamp"].isin(taken) | (told["timestamp"] == told["timestamp"].max()))
+    ]
+    if told.empty:
+        return exported
+    kept = incident.offsets.loc[~incident.offsets["timestamp"].isin(told["timestamp"])]
+    return flows.clean_offsets(pd.concat([kept, told], ignore_index=True))
+
+
+def _told_by_kafka(incident: Incident) -> pd.DataFrame:
+    """Return what Kafka itself knows of the group's offsets, as frame `offsets`."""
+    own = incident.commits
+    reported = ["lag_messages", "lag_seconds"]  # an exporter's words
+    return flows.joined_history(
+        _snapshots(incident).drop(columns=reported, errors="ignore"),
+        incident.log_end_history,
+        own.loc[own["group"] == incident.group],
+    )
+
+
+def _seen_only_now(incident: Incident, cleaned: pd.DataFrame) -> bool:
+    """Whether the lag is known in the broker's own snapshots and hardly at any other time.
+
+    A few commits of the group's log are no history: an onset takes more moments than that.
+    """
+    known = pd.Series(cleaned.loc[cleaned["lag_messages"].notna(), "timestamp"].unique())
+    taken = known.isin(incident.partitions["timestamp"])
+    return bool(taken.any()) and int((~taken).sum()) < _FEWEST_MOMENTS
+
+
+def _with_exact_ages(incident: Incident, ages: pd.DataFrame) -> pd.DataFrame:
+    """Return *ages* (:func:`lagkit.flow.time_lag`) with those that Kafka told by timestamp."""
+    told = incident.oldest_unread
+    told = told.loc[told["time_lag_seconds"].notna()]
+    keys = ["timestamp", "group", "topic", "partition"]
+    exact = ages[keys].merge(told[[*keys, "time_lag_seconds"]], on=keys, how="left")
+    known = exact["time_lag_seconds"].notna().to_numpy()
+    return ages.assign(
+        time_lag_seconds=ages["time_lag_seconds"].where(~known, exact["time_lag_seconds"]),
+        censored=ages["censored"].to_numpy() & ~known,
+    )
 
 
 def _snapshots(incident: Incident) -> pd.DataFrame:
@@ -88,12 +156,21 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
     cleaned = clean_history(incident)
     group = flows.group_flow(cleaned)
     end = incident.end
+    only_now = _seen_only_now(incident, cleaned)
+    if only_now or len(incident.offsets):
+        # snapshots are taken after the question was asked; without a history they are its end
+        end = max(end, cleaned["timestamp"].max())
     recent = (
         flows.drain(cleaned, end=end, window_seconds=_SHORTEST_TREND_SECONDS)
         if len(cleaned)
         else None
     )
-    onset = flows.current_onset(cleaned, group, recent)
+    if only_now:
+        unread = incident.oldest_unread
+        unread = unread.loc[unread["group"] == incident.group]
+        onset = flows.standing_onset(cleaned, unread)
+    else:
+        onset = flows.current_onset(cleaned, group, recent)
     trend = _LONGEST_TREND_SECONDS
     if onset is not None:
         since = (end - onset.at).total_seconds()
@@ -110,7 +187,7 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
         cleaned=cleaned,
         group=group.rename_axis("timestamp").reset_index(),
         rates=flows.rates(cleaned),
-        time_lag=flows.time_lag(cleaned),
+        time_lag=_with_exact_ages(incident, flows.time_lag(cleaned)),
         status=flows.partition_status(
             cleaned,
             end=end,
@@ -129,6 +206,7 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
         else None,
         state=flows.state(group, onset, drain, window_seconds=trend) if len(group) else "unknown",
         step_seconds=_DEFAULT_STEP_SECONDS if np.isnan(step) else step,
+        seen_only_now=only_now,
     )
 
 
@@ -225,10 +303,16 @@ class Explanation:
 
 
 def investigate(incident: Incident) -> Result:
-    """Return the verdict on *incident*: ranked causes, findings, impact, forecast, actions."""
+    """Return the verdict on *incident*: ranked causes, findings, impact, forecast, actions.
+
+    The result holds the incident on one clock (``lagkit.clocks``).
+    """
+    incident, doubts = clocks.aligned(incident)
     group = incident.runbook.group(incident.group)
     known = catalogue()
-    seen = _at_its_end(incident)
+    seen = without_left_topics(_at_its_end(incident))
+    suspected = monitoring.suspicions(monitoring.Watched.of(seen))
+    seen = monitoring.believed(seen, suspected)
     flow = measure(seen, promise_seconds=group.promise_seconds)
     owned = owners(seen.members.loc[seen.members["group"] == seen.group], seen.pods)
     context = signals.Context(seen, flow, owned, group)
@@ -252,7 +336,7 @@ def investigate(incident: Incident) -> Result:
         ranked.findings,
         unread=impact.lag_messages_now,
         members=float(members.iloc[-1]) if len(members) else None,
-        usual_members=remedies.usual_members(incident, context.onset_earliest),
+        usual_members=remedies.usual_members(seen, context.onset_earliest),
     )
     verdict = model.Verdict(
         incident=model.IncidentReference(
@@ -267,7 +351,7 @@ def investigate(incident: Incident) -> Result:
         lagkit_version=__version__,
         state=flow.state,
         onset=onset,
-        verdict=_headline(ranked, known),
+        verdict=_headline(ranked, known, clocks_doubted=bool(doubts)),
         ranking=ranked.causes,
         findings=ranked.findings,
         impact=impact,
@@ -275,9 +359,10 @@ def investigate(incident: Incident) -> Result:
         actions=remedies.actions(incident.runbook, ranked.causes, names),
         do_not=remedies.do_not(incident.runbook, ranked.causes, names),
         sources=_sources(incident),
-        not_checked=_not_checked(seen, checks, known),
+        not_checked=_not_checked(seen, checks, known, suspected),
         checks=checks,
         next_check=ranked.next_check,
+        suspicions=suspected,
     )
     return Result(incident, verdict, flow, owned, group, known)
 
@@ -315,7 +400,9 @@ def _at_its_end(incident: Incident) -> Incident:
     )
 
 
-def _headline(ranked: ranking.Ranking, known: Catalogue) -> model.Headline:
+def _headline(
+    ranked: ranking.Ranking, known: Catalogue, *, clocks_doubted: bool = False
+) -> model.Headline:
     top = ranked.top
     cause = known.cause(top.cause)
     seen = {finding.id: finding for finding in ranked.findings}
@@ -335,7 +422,10 @@ def _headline(ranked: ranking.Ranking, known: Catalogue) -> model.Headline:
         cause=top.cause,
         likelihood=top.probability,
         likelihood_term=ranking.likelihood_term(top.probability),
-        confidence=ranked.confidence,
+        # causes are told apart by what came first
+        confidence="moderate"
+        if clocks_doubted and ranked.confidence == "high"
+        else ranked.confidence,
         summary=f"{cause.title}: {summary}",
         evidence_checked=ranked.evidence_checked,
         evidence_total=ranked.evidence_total,
@@ -345,7 +435,7 @@ def _headline(ranked: ranking.Ranking, known: Catalogue) -> model.Headline:
 def _impact(incident: Incident, flow: Flow) -> model.Impact:
     delay = flow.delay
     lag = flow.group["lag_messages"].dropna() if len(flow.group) else pd.Series(dtype="float64")
-    ages = flow.time_lag.dropna(subset=["time_lag_seconds"])
+    ages = flows.without_markers(flow.time_lag, flow.status).dropna(subset=["time_lag_seconds"])
     last = ages.loc[ages["timestamp"] == ages["timestamp"].max()] if len(ages) else ages
     oldest = last.loc[last["time_lag_seconds"].idxmax()] if len(last) else None
     return model.Impact(
@@ -409,12 +499,20 @@ def _sources(incident: Incident) -> dict[str, model.SourceReport]:
 
 
 def _not_checked(
-    incident: Incident, checks: tuple[model.Check, ...], known: Catalogue
+    incident: Incident,
+    checks: tuple[model.Check, ...],
+    known: Catalogue,
+    suspected: tuple[model.Suspicion, ...],
 ) -> tuple[str, ...]:
-    """Return what was not seen and why: gaps of the sources first, then unanswered questions."""
-    told = []
-    if (believed := _false_zero(incident)) is not None:
-        told.append(believed)
+    """Return what was not seen and why: what is not believed, gaps of the sources, then the rest.
+
+    The rest are questions that stayed without an answer.
+    """
+    told = [
+        f"lag history: {suspicion.statement}; not believed"
+        for suspicion in suspected
+        if suspicion.kind in monitoring.UNTRUE_HISTORY
+    ]
     told += [
         f"{gap.what}: {gap.why.rstrip('.')}" + (f". {gap.fix}" if gap.fix else "")
         for gap in incident.coverage
@@ -430,21 +528,6 @@ def _not_checked(
         if check.outcome == "not_checked"
     ]
     return tuple(dict.fromkeys(told))
-
-
-def _false_zero(incident: Incident) -> str | None:
-    """Return what to say of an exporter whose zeros are none, or None."""
-    if incident.offsets.empty:
-        return None
-    zeros = flows.clean_offsets(incident.offsets)
-    zeros = zeros.loc[zeros["false_zero"]]
-    if zeros.empty:
-        return None
-    dialect = incident.facts.get("prometheus", {}).get("dialect_title", "the exporter")
-    return (
-        f"lag history: {dialect} wrote a lag of 0 without a log end {len(zeros)} times since "
-        f"{zeros['timestamp'].min():%H:%M:%S}Z; not believed"
-    )
 
 
 @functools.cache

@@ -169,6 +169,28 @@ class SourceReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspicion:
+    """One untruth that monitoring told: who, since when, what is believed instead, what mends it.
+
+    ``kind`` is the check of ``lagkit.monitoring`` that found it, ``instance`` the scrape job and
+    address where they are known. ``until`` None: it went on until the end of the window.
+    """
+
+    kind: str
+    exporter: str
+    instance: str
+    since: datetime
+    until: datetime | None
+    title: str
+    """What the untruth is, in a few words."""
+    statement: str
+    evidence: tuple[str, ...]
+    query_ids: tuple[str, ...]
+    believed_instead: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
 class IncidentReference:
     """Which incident a verdict is about."""
 
@@ -200,6 +222,8 @@ class Verdict:
     not_checked: tuple[str, ...]
     checks: tuple[Check, ...] = ()
     next_check: str = ""
+    suspicions: tuple[Suspicion, ...] = ()
+    """Monitoring that told an untruth; none of it is evidence here."""
     schema: str = SCHEMA
 
     def cause(self, name: str) -> RankedCause:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from lagkit.causes import NONE, UNKNOWN
+from lagkit.frames import WHOLE_TOPIC
 from lagkit.incident import Incident
 from lagkit.model import Action, Finding, RankedCause
 from lagkit.runbook import Runbook
@@ -98,7 +99,10 @@ def _worst_topic(incident: Incident) -> tuple[str, int]:
     last = table.sort_values("timestamp").groupby(["topic", "partition"]).last()
     lag = (last["log_end_offset"] - last["committed_offset"].clip(lower=0)).groupby("topic").sum()
     topic = str(lag.idxmax()) if lag.notna().any() else str(last.index[0][0])
-    return topic, int((last.index.get_level_values("topic") == topic).sum())
+    of_topic = last.index.get_level_values("topic") == topic
+    # a row about the whole topic does not tell how many partitions it has
+    numbered = last.index.get_level_values("partition") != WHOLE_TOPIC
+    return topic, int((of_topic & numbered).sum())
 
 
 def _stuck(findings: Iterable[Finding], topics: Sequence[str]) -> dict[str, object]:

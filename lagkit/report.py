@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lagkit.disk import write_whole
 from lagkit.errors import LagkitError, ReportFailed
 from lagkit.render import text
 from lagkit.resources import resource_path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lagkit.figure import Figure
     from lagkit.figure.drawing import Table
     from lagkit.model import Verdict
-    from lagkit.runner import RunRecord
+    from lagkit.runner import RunRecord, Standby
 
 INCIDENT_FILE = "incident.lagkit"
 VERDICT_FILE = "verdict.json"
@@ -37,6 +37,15 @@ NOTEBOOK = "notebooks/investigate.ipynb"
 INCIDENT_PARAMETER = "incident_path"
 """The notebook's parameter that takes the incident file, relative to the report."""
 DEADLINE_SECONDS = 120.0
+# What the notebook imports in time: done while its kernel has nothing to do yet.
+NOTEBOOK_MODULES = (
+    "lagkit.investigation",
+    "lagkit.charts",
+    "lagkit.tables",
+    "lagkit.render.text",
+    "pandera.pandas",
+    "pyarrow.parquet",
+)
 
 Progress = Callable[[str], None]
 
@@ -157,6 +166,23 @@ def _query(row: Mapping[str, Any]) -> Query:
     )
 
 
+@contextlib.contextmanager
+def standing_by() -> Iterator[Standby | None]:
+    """Have a kernel start for the report while something else is waited for.
+
+    Hand it to :func:`write`. None where none can be started: the report will say why. On a
+    machine with one core it would only be in the way, so none is started there either.
+    """
+    from lagkit.runner import Standby
+
+    with contextlib.ExitStack() as stack:
+        standby = None
+        if (os.cpu_count() or 1) > 1:
+            with contextlib.suppress(OSError):  # no process or no disk to be had
+                standby = stack.enter_context(Standby(NOTEBOOK_MODULES))
+        yield standby
+
+
 def write(
     result: Investigated,
     folder: str | Path,
@@ -165,12 +191,14 @@ def write(
     pdf: bool = False,
     deadline_seconds: float = DEADLINE_SECONDS,
     on_progress: Progress | None = None,
+    standby: Standby | None = None,
 ) -> Written:
     """Write the report of *result* into *folder* and return where its files are.
 
     In order: ``verdict.json``, the incident file if it is not there, ``report.html`` and
     ``report.md``, then (*notebook*) ``report.ipynb`` within *deadline_seconds* and (*pdf*)
-    ``report.pdf``. The same result gives the same bytes.
+    ``report.pdf``. The notebook runs while the others are written, in the kernel that is
+    *standby* (:func:`standing_by`) or in a new one. The same result gives the same bytes.
 
     Raises
     ------
@@ -192,10 +220,14 @@ def write(
         msg = f"The report cannot be written to {place}: {error.strerror or error}."
         raise ReportFailed(msg, hint="Give another folder with --out.") from error
 
-    say("writing report.html and report.md")
-    written = _render(result, written, failures)
-    if notebook:
-        written = _run(written, failures, deadline_seconds, on_progress)
+    with contextlib.ExitStack() as stack:
+        running = None
+        if notebook:
+            running = _begin(written, failures, deadline_seconds, standby, stack)
+        say("writing report.html and report.md")
+        written = _render(result, written, failures)
+        if running is not None:
+            written = _finish(running, written, failures, on_progress)
     if pdf:
         say("writing report.pdf")
         written = _pdf(result, written, failures)
@@ -207,23 +239,6 @@ def write(
         hint=f"The other files are whole. Try again with: lagkit investigate "
         f"{place / INCIDENT_FILE}",
     )
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Write *content* to *path* in one step: a reader sees the old file or the new one, whole."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
-    return path
 
 
 def _incident_file(result: Investigated, place: Path) -> Path:
@@ -257,22 +272,35 @@ def _note(failures: list[str], what: str, error: Exception) -> None:
         failures.append(sentence)
 
 
-def _run(
+def _begin(
     written: Written,
     failures: list[str],
     deadline_seconds: float,
-    on_progress: Progress | None,
-) -> Written:
-    from lagkit.runner import run_notebook
+    standby: Standby | None,
+    stack: contextlib.ExitStack,
+) -> Standby | None:
+    """Have the notebook run; None, with a note, if it cannot."""
+    from lagkit.runner import Standby
 
     try:
-        record = run_notebook(
+        running = standby or stack.enter_context(Standby(NOTEBOOK_MODULES))
+        running.begin(
             resource_path(NOTEBOOK),
             {INCIDENT_PARAMETER: INCIDENT_FILE},
             written.folder / NOTEBOOK_FILE,
             deadline_seconds=deadline_seconds,
-            on_progress=on_progress,
         )
+    except Exception as error:  # noqa: BLE001 - as in _render
+        _note(failures, f"{NOTEBOOK_FILE} could not be made", error)
+        return None
+    return running
+
+
+def _finish(
+    running: Standby, written: Written, failures: list[str], on_progress: Progress | None
+) -> Written:
+    try:
+        record = running.finish(on_progress)
     except Exception as error:  # noqa: BLE001 - as in _render
         _note(failures, f"{NOTEBOOK_FILE} could not be made", error)
         return written

@@ -147,6 +147,8 @@ class Runbook(_Model):
     version: str = ""
     commands: Commands = Commands()
     thresholds: Thresholds = Thresholds()
+    alert_metrics: tuple[Name, ...] = ()
+    """Metrics that the runbook's alerts read: said to be dead where they do not exist."""
     priors: dict[str, Rating] = {}
     """Cause id → how often this company sees it."""
     groups: tuple[Group, ...] = ()

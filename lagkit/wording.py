@@ -10,8 +10,6 @@ import math
 import unicodedata
 from datetime import datetime
 
-import pandas as pd
-
 UNKNOWN = "unknown"
 MINUTE = 60.0
 HOUR = 3600.0
@@ -83,6 +81,8 @@ def duration(seconds: float | None) -> str:
 
 def clock(moment: datetime, *, near: datetime | None = None, seconds: bool = False) -> str:
     """Return *moment* in UTC: ``02:14Z``, with the date unless it is the day of *near*."""
+    import pandas as pd  # not above: what tells of a broken pandas must not need it
+
     stamp = pd.Timestamp(moment).tz_convert("UTC")
     text = str(stamp.strftime("%H:%M:%SZ" if seconds else "%H:%MZ"))
     if near is not None and pd.Timestamp(near).tz_convert("UTC").date() == stamp.date():
@@ -92,6 +92,8 @@ def clock(moment: datetime, *, near: datetime | None = None, seconds: bool = Fal
 
 def onset_text(at: datetime, earliest: datetime, latest: datetime) -> str:
     """Return an onset with its interval: ``02:09Z ±1m``, or both ends where it is lopsided."""
+    import pandas as pd
+
     before = (pd.Timestamp(at) - pd.Timestamp(earliest)).total_seconds()
     after = (pd.Timestamp(latest) - pd.Timestamp(at)).total_seconds()
     wide = before + after > 2 * MINUTE

@@ -6,12 +6,20 @@ import asyncio
 import http.client
 import json
 import threading
+import time
 from typing import Any
 
+import pandas as pd
 import pytest
+from pydantic import SecretStr
 
 from lab import awx
 from lab.awx import Answer, Awx, Faults, change_faults, respond
+from lagkit.config import HttpLogin
+from lagkit.runbook import Downstream, Group, Runbook
+from lagkit.sources import Answer as Answered
+from lagkit.sources import Scope
+from lagkit.sources.downstream import DownstreamSource
 
 # the fields of a launch's answer, from a real AWX's (2021-10, documented shape of 24.6 added)
 LAUNCHED = {
@@ -225,7 +233,8 @@ def test_old_jobs_are_forgotten(server: Awx, clock: Clock) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"[]", b"{", b'{"colour": 1}', b'{"status": 200}', b'{"hang": 1}', b'{"capacity": 0}',
+    [b"[]", b"{", b'{"colour": 1}', b'{"status": 200}', b'{"hang": 1}', b'{"login": 1}',
+     b'{"capacity": 0}',
      b'{"job_seconds": -1}', b'{"job_seconds": "slow"}'],
 )  # fmt: skip
 def test_wrong_fault_is_refused_and_changes_nothing(server: Awx, body: bytes) -> None:
@@ -308,3 +317,74 @@ def test_request_that_is_not_http_is_refused(connection: http.client.HTTPConnect
     connection.connect()
     connection.sock.sendall(b"hello\r\n\r\n")
     assert b" 400 " in connection.sock.recv(100)
+
+
+# -- as lagkit reads it ---------------------------------------------------------------------------
+
+
+def read(connection: http.client.HTTPConnection, login: HttpLogin | None = None) -> Answered:
+    now = pd.Timestamp.now("UTC")
+    group = Group(name="g", downstream=(Downstream(name="awx", kind="awx"),))
+    scope = Scope("g", (), now - pd.Timedelta("1h"), now, Runbook(title="t", groups=(group,)))
+    url = f"http://127.0.0.1:{connection.port}"
+    source = DownstreamSource({"awx": url}, {"awx": login} if login else {})
+    return source.fetch(scope, budget_seconds=10)
+
+
+def test_jobs_that_wait_for_capacity_are_read_with_what_is_taken_of_it(
+    connection: http.client.HTTPConnection,
+) -> None:
+    ask(connection, "POST", "/lab/faults", {"job_seconds": 600, "capacity": 2})
+    for _ in range(5):
+        ask(connection, "POST", "/api/v2/job_templates/deploy-api/launch/", {})
+    time.sleep(2 * awx.QUEUE_SECONDS)  # until two of them have left the queue
+    answer = read(connection)
+    assert (answer.facts["awx_jobs_waiting"], answer.facts["awx_jobs_running"]) == ("3", "2")
+    assert sorted(answer.frames["jobs"]["status"]) == ["pending"] * 3 + ["running"] * 2
+    taken = answer.frames["downstream"].query("check.str.startswith('capacity')").iloc[0]
+    assert (taken["value"], bool(taken["ok"])) == (1.0, False)
+    assert taken["detail"].startswith("2 of 2 forks taken, 2 jobs running")
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        HttpLogin(bearer_token=SecretStr(awx.TOKEN)),
+        HttpLogin(username=awx.USER, password=SecretStr(awx.PASSWORD)),
+    ],
+    ids=["token", "basic"],
+)
+def test_a_login_opens_what_is_closed(
+    connection: http.client.HTTPConnection, login: HttpLogin
+) -> None:
+    ask(connection, "POST", "/api/v2/job_templates/deploy-api/launch/", {})
+    ask(connection, "POST", "/lab/faults", {"login": True})
+    answer = read(connection, login)
+    assert answer.status == "ok", answer.blind
+    assert len(answer.frames["jobs"]) == 1
+
+
+@pytest.mark.parametrize(
+    "login",
+    [None, HttpLogin(username=awx.USER, password=SecretStr("wrong"))],
+    ids=["none", "wrong password"],
+)
+def test_without_the_right_login_ping_alone_answers_and_the_setting_is_named(
+    connection: http.client.HTTPConnection, login: HttpLogin | None
+) -> None:
+    ask(connection, "POST", "/lab/faults", {"login": True})
+    answer = read(connection, login)
+    assert answer.frames["downstream"]["ok"].all()
+    assert answer.frames["jobs"].empty
+    assert {blind.what for blind in answer.blind} == {"capacity of awx", "jobs of awx"}
+    assert all("downstream_login.awx" in blind.fix for blind in answer.blind)
+    assert "wrong" not in repr(answer)
+
+
+def test_instances_and_their_groups_have_the_fields_of_awx_24(server: Awx) -> None:
+    (instance,) = get(server, "/api/v2/instances/")["results"]
+    (group,) = get(server, "/api/v2/instance_groups/")["results"]
+    shared = {"capacity", "consumed_capacity", "percent_capacity_remaining", "jobs_running",
+              "jobs_total"}  # fmt: skip
+    assert shared | {"hostname", "enabled", "errors", "node_type", "node_state"} <= set(instance)
+    assert shared | {"name", "max_forks", "is_container_group", "instances"} <= set(group)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import click
+import command
 import factories
 import pytest
 
@@ -90,15 +91,13 @@ def test_the_json_verdict_is_alone_on_stdout(saved, tmp_path, capsys):
     assert printed == (tmp_path / "out" / "verdict.json").read_text(encoding="utf-8")
 
 
-def test_the_verdict_is_printed_before_the_report_is_begun(saved, monkeypatch, capsys):
-    seen: list[str] = []
-
-    def write(*_arguments, **_options):
-        seen.append(capsys.readouterr().out)
-
-    monkeypatch.setattr("lagkit.report.write", write)
-    assert cli.main(["investigate", str(saved)]) == 0
-    assert seen[0].strip()
+def test_the_verdict_is_printed_before_the_report_is_begun(saved, tmp_path):
+    """Both streams into one pipe: its order is the order of saying."""
+    process = command.started(
+        "investigate", saved, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    said, _ = process.communicate(timeout=command.SECONDS)
+    assert 0 <= said.index("VERDICT") < said.index("writing report.html")
 
 
 def test_the_incident_is_kept_byte_for_byte(saved, tmp_path):
@@ -138,40 +137,27 @@ def test_an_earlier_report_is_replaced_as_a_whole(saved, tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out", "saved.lagkit"]
 
 
-def test_a_failed_report_is_status_5_and_the_verdict_stands(saved, tmp_path, monkeypatch, capsys):
-    def write(_result, folder, **_options):
-        raise ReportFailed(f"The verdict stands in {folder}/verdict.json, but no ink")
-
-    monkeypatch.setattr("lagkit.report.write", write)
-    assert cli.main(["investigate", str(saved), "--out", "out"]) == 5
-    assert (tmp_path / "out" / "verdict.json").exists()
-    assert "out/verdict.json, but no ink" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("raised", "status"), [(KeyboardInterrupt, 130), (cli.Terminated, 143)])
-def test_a_cut_publishes_what_exists(saved, tmp_path, monkeypatch, raised, status):
-    def write(*_arguments, **_options):
-        raise raised
-
-    monkeypatch.setattr("lagkit.report.write", write)
-    assert cli.main(["investigate", str(saved), "--out", "out"]) == status
-    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == [
-        "incident.lagkit",
-        "verdict.json",
-    ]
+def test_a_failed_report_is_status_5_and_the_verdict_stands(saved, tmp_path):
+    """The notebook takes longer than the one second that it is given."""
+    done = command.run("investigate", saved, "--out", "out", "--deadline", "1", cwd=tmp_path)
+    assert done.status == 5
+    assert "The verdict stands in out/verdict.json, but The notebook" in done.err
+    for name in ("incident.lagkit", "verdict.json", "report.html", "report.md"):
+        assert (tmp_path / "out" / name).exists()
 
 
-def test_a_fault_of_lagkit_is_one_line_without_debug(saved, monkeypatch, capsys):
-    def judge(_incident):
-        raise ZeroDivisionError("ours")
-
-    monkeypatch.setattr("lagkit.investigation.investigate", judge)
-    assert cli.main(["investigate", str(saved)]) == 1
-    shown = capsys.readouterr().err
-    assert "ZeroDivisionError: ours" in shown
-    assert "Traceback" not in shown
-    assert cli.main(["--debug", "investigate", str(saved)]) == 1
-    assert "Traceback" in capsys.readouterr().err
+def test_a_fault_of_lagkit_is_one_line_without_debug(saved, tmp_path):
+    """A broken installation: a library that lagkit needs fails as it is loaded."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "pandas.py").write_text("raise ZeroDivisionError('ours')\n")
+    env = command.environment(PYTHONPATH=os.pathsep.join([str(broken), str(command.ROOT)]))
+    done = command.run("investigate", saved, cwd=tmp_path, env=env)
+    assert done.status == 1
+    assert "lagkit's own fault: ZeroDivisionError: ours" in done.err
+    with command.started("--debug", "investigate", saved, cwd=tmp_path, env=env) as process:
+        assert "Traceback" in process.stderr.read()
+        assert process.wait() == 1
 
 
 @pytest.mark.parametrize(

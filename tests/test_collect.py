@@ -256,6 +256,32 @@ def test_a_stuck_source_does_not_keep_the_process_alive():
     stuck.release.set()
 
 
+@dataclass
+class Watching:
+    """A Kafka source that answers once it is told to watch for longer, or is let go."""
+
+    name: str = "kafka"
+    longer: threading.Event = field(default_factory=threading.Event)
+
+    def watch_longer(self) -> None:
+        self.longer.set()
+
+    def fetch(self, scope: Scope, *, budget_seconds: float) -> Answer:
+        told = self.longer.wait(budget_seconds)
+        return answer_of(self.name, detail="watched for longer" if told else "a few seconds")
+
+
+@pytest.mark.parametrize(
+    ("prometheus", "detail"),
+    [(Down("prometheus"), "watched for longer"), (Ready("prometheus"), "a few seconds")],
+    ids=["down", "with a history"],
+)
+def test_kafka_watches_for_longer_where_prometheus_has_no_history(prometheus, detail):
+    sources = {"prometheus": prometheus, "kafka": Watching()}
+    answers = ask_all(sources, SCOPE, Settings(budgets=Budgets(prometheus=2, kafka=2)))
+    assert answers["kafka"].detail == detail
+
+
 def test_a_fault_inside_a_source_ends_as_a_status():
     answers = ask_all({"kafka": Broken("kafka"), "prometheus": Ready("prometheus")}, SCOPE, SHORT)
     assert answers["kafka"].status == "unavailable"

@@ -87,6 +87,13 @@ def test_no_file_at_all_is_fine():
         ("[budgets]\nkafak = 1", "budgets.kafak"),
         ("[prometheus_login]\ntoken = 'x'", "prometheus_login.token"),
         ("redact_addresses = 'perhaps'", "redact_addresses"),
+        ("[prometheus_login]\nbearer_token = 'x'\nbearer_token_file = 'y'", "both given"),
+        ("[prometheus_login]\nbearer_token = 'x'\nusername = 'y'", "both given"),
+        ("[prometheus_login]\nbearer_token = 'x\u2028y'", "prometheus_login.bearer_token"),
+        ("[prometheus_login]\npassword = 'x'", "without a username"),
+        ("[prometheus_login]\nclient_key = 'x'", "without a client_certificate"),
+        ("[prometheus_login.headers]\n'a b' = 'x'", "prometheus_login.headers"),
+        ('[prometheus_login.headers]\na = "x\\ny"', "prometheus_login.headers"),
         ("cluster = ", "lagkit.toml"),
     ],
 )
@@ -121,13 +128,55 @@ def test_an_error_never_shows_a_secret(bare):
     assert "prometheus_login.password" in str(caught.value)
 
 
+def test_the_line_end_of_a_token_is_no_part_of_it(monkeypatch):
+    monkeypatch.setenv("LAGKIT_PROMETHEUS_LOGIN__BEARER_TOKEN", "abc\n")
+    token = load_settings().prometheus_login.bearer_token
+    assert token is not None and token.get_secret_value() == "abc"  # noqa: PT018
+
+
 def test_secrets_do_not_show_in_the_settings_themselves():
     settings = load_settings(
-        prometheus_login={"password": "hunter2", "headers": {"X-Key": "hunter3"}},
+        prometheus_login={
+            "username": "ann",
+            "password": "hunter2",
+            "headers": {"X-Key": "hunter3"},
+        },
         kafka_properties={"sasl.password": "hunter4"},
     )
     shown = repr(settings) + str(settings.model_dump()) + settings.model_dump_json()
     assert not any(secret in shown for secret in ("hunter2", "hunter3", "hunter4"))
+
+
+OWN = "[[dialects]]\nid = 'acme'\nlag = 'acme_lag'\ncommitted = 'acme_offset'\n"
+
+
+def test_own_metric_names_come_from_a_table(bare):
+    (bare / "lagkit.toml").write_text(OWN + "group = 'cg'\nwhere = {env = 'prod'}\n")
+    (dialect,) = load_settings().dialects
+    assert (dialect.lag, dialect.group, dialect.topic) == ("acme_lag", "cg", "topic")
+    assert dialect.where == {"env": "prod"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[dialects]]\nlag = 'x'\ncommitted = 'y'", r"dialects\.0\.id"),
+        ("[[dialects]]\nid = 'acme'", "name the metric of the lag"),
+        ("[[dialects]]\nid = 'acme'\nlag = 'x'", "a lag alone"),
+        ("[[dialects]]\nid = 'acme'\ncommitted = 'x'", "name the metric of the lag"),
+        (OWN + "lagg = 'x'", r"dialects\.0\.lagg"),
+        (OWN + "log_end = 'a b'", r"dialects\.0\.log_end"),
+        (OWN + "group = 'a-b'", r"dialects\.0\.group"),
+        (OWN + "group = 'topic'", "three labels"),
+        (OWN + "factor = {other = 2}", "factor names other"),
+        (OWN + "factor = {acme_lag = 'two'}", r"dialects\.0\.factor"),
+        (OWN + OWN, "two tables have the id acme"),
+    ],
+)
+def test_a_mapping_that_cannot_be_used_is_refused_with_the_key(bare, text, words):
+    (bare / "lagkit.toml").write_text(text + "\n")
+    with pytest.raises(UsageError, match=words):
+        load_settings()
 
 
 def test_settings_are_frozen():

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
+import pandas as pd
 import pytest
+from command import run
 
 from lagkit import doctor
 from lagkit.config import Settings
+from lagkit.model import Suspicion
+from lagkit.runbook import load
 from lagkit.sources import Answer, Blind, Questions
 
 BLIND = Blind("logs", "may not get pods/log (403)", "kubectl create role …")
@@ -76,3 +81,83 @@ def test_nothing_configured_asks_nobody(monkeypatch, tmp_path):
     found = doctor.examine(Settings(), "g", on_progress=told.append)
     assert told == []
     assert {patient.status for patient in found.patients} == {"not_configured"}
+
+
+def suspicion(**changes: object) -> Suspicion:
+    at = pd.Timestamp("2026-11-23T02:14:30Z")
+    told = Suspicion(
+        kind="frozen",
+        exporter="OpenTelemetry kafkametrics receiver",
+        instance="job otel at 10.0.0.7:8888",
+        since=at,
+        until=None,
+        title="old values, repeated",
+        statement="it has repeated the same values",
+        evidence=("not one offset changed",),
+        query_ids=("prometheus-01",),
+        believed_instead="Kafka's own offsets",
+        fix="metric_expiration: 30s",
+    )
+    return dataclasses.replace(told, **changes)
+
+
+def test_a_liar_is_told_with_since_when_what_counts_instead_and_the_line_that_mends_it():
+    told = dataclasses.replace(diagnosis(kafka="ok"), suspicions=(suspicion(),))
+    shown = doctor.render(told)
+    assert "distrust    OpenTelemetry kafkametrics receiver (job otel at 10.0.0.7:8888)" in shown
+    assert "since  2026-11-23 02:14:30Z" in shown
+    assert "instead  Kafka's own offsets" in shown
+    assert "fix  metric_expiration: 30s" in shown
+    (written,) = json.loads(json.dumps(told.to_dict()))["suspicions"]
+    assert written["since"] == "2026-11-23T02:14:30.000Z"
+    assert written["kind"] == "frozen"
+
+
+def test_what_an_exporter_is_called_cannot_move_the_cursor():
+    hostile = suspicion(exporter="a\x1b[2J", instance="b\nc", statement="d\x1b[1A")
+    shown = doctor.render(dataclasses.replace(diagnosis(), suspicions=(hostile,)))
+    assert "\x1b" not in shown
+    assert "b c" in shown
+
+
+def test_a_frame_that_was_read_is_told_with_its_rows():
+    read = {"brokers": 3, "members": 0}
+    patient = dataclasses.replace(doctor._patient("kafka", answer("kafka", "ok")), read=read)
+    shown = doctor.render(doctor.Diagnosis("g", (patient,), {}))
+    assert "     reads  brokers 3 rows\n" in shown
+
+
+RUNBOOK = """
+title = "ours"
+priors = { slow_procesing = "high", network = "low" }
+groups = [{ name = "g" }]
+
+[[remedies]]
+cause = "gremlins"
+title = "Chase them"
+command = "true"
+why = "they are there"
+safety = "read_only"
+
+[[do_not]]
+cause = "poison_mesage"
+text = "do not skip it"
+"""
+
+
+def test_cause_ids_of_a_runbook_that_are_no_causes_are_told(tmp_path):
+    """They have no effect, and nothing else says so."""
+    file = tmp_path / "runbook.toml"
+    file.write_text(RUNBOOK, encoding="utf-8")
+    told = run("doctor", "g", "--runbook", file, cwd=tmp_path)
+    assert told.status == 2
+    assert "ignores priors.slow_procesing: no cause is called 'slow_procesing'" in told.out
+    assert "fix  write slow_processing" in told.out
+    assert "ignores remedies, 'Chase them': no cause is called 'gremlins'" in told.out
+    assert "fix  write one of: consumer_down" in told.out
+    assert "fix  write poison_message" in told.out
+    assert "priors.network" not in told.out
+
+
+def test_the_shipped_runbook_names_only_causes_there_are():
+    assert list(doctor._ignored(load(None))) == []

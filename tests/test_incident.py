@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command import small_disk
 
 from lagkit import frames
 from lagkit.errors import NothingThere
@@ -135,17 +135,14 @@ def test_a_hostile_name_survives_as_data_and_names_no_file(name, tmp_path):
         }
 
 
-def test_a_failed_save_leaves_the_old_file_whole_and_nothing_else(whole, saved, monkeypatch):
-    before = saved.read_bytes()
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        incidents.make("down").save(saved)
-    assert saved.read_bytes() == before
-    assert list(saved.parent.iterdir()) == [saved]
+def test_a_failed_save_leaves_the_old_file_whole_and_nothing_else(whole, tmp_path):
+    content = whole.to_bytes()
+    with small_disk(tmp_path / "full", f"{len(content) * 3 // 2048}k") as full:
+        saved = whole.save(full / "incident.lagkit")
+        with pytest.raises(OSError, match="No space left"):
+            incidents.make("down").save(saved)
+        assert saved.read_bytes() == content
+        assert list(full.iterdir()) == [saved]
 
 
 def test_a_frame_that_cannot_be_written_leaves_no_file(whole, tmp_path):
@@ -304,11 +301,9 @@ def test_a_frame_that_breaks_its_schema_is_refused(saved, table):
     refused(with_frame(saved, "logs", parquet(table)), "damaged", "logs")
 
 
-def test_a_zip_bomb_is_refused_before_it_is_unpacked(saved, monkeypatch):
-    monkeypatch.setattr("lagkit.incident._MAX_BYTES", 5_000_000)
-
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(saved):
     def change(members: dict[str, bytes]) -> None:
-        members["bomb.parquet"] = b"\0" * 6_000_000
+        members["bomb.parquet"] = bytes(600 * 1024**2)
 
     rewritten(saved, change, compression=zipfile.ZIP_DEFLATED)
     assert saved.stat().st_size < 1_000_000
@@ -318,7 +313,8 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(saved, monkeypatch):
 def test_a_parquet_bomb_of_equal_rows_is_refused_before_it_is_unpacked(saved):
     rows = 30_000_000
     column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, "int8")), ["x"])
-    content = parquet(pa.table(dict.fromkeys("abcdefgh", column)))
+    names = [known.name for known in frames.FRAMES["logs"].columns]
+    content = parquet(pa.table(dict.fromkeys(names, column)))
     assert len(content) < 1_000_000
     refused(with_frame(saved, "logs", content), "rows")
 
@@ -330,9 +326,11 @@ def test_too_many_members_are_refused(saved):
     refused(rewritten(saved, change), "larger")
 
 
-def test_a_huge_description_is_refused(saved, monkeypatch):
-    monkeypatch.setattr("lagkit.incident._MAX_META_BYTES", 1000)
-    refused(saved, "incident.json", "larger")
+def test_a_huge_description_is_refused(saved):
+    def change(members: dict[str, bytes]) -> None:
+        members["incident.json"] += b" " * 5 * 1024**2
+
+    refused(rewritten(saved, change), "incident.json", "larger")
 
 
 def test_an_encrypted_member_is_refused(saved):

@@ -233,6 +233,11 @@ def test_every_part_of_a_bare_machine_is_unavailable_with_one_line_and_a_hint(
         assert result.hint
 
 
+def test_an_optional_part_comes_only_when_it_is_named(bare_machine: Path) -> None:
+    assert RECIPES["braedon"].optional
+    assert "braedon" not in install(echo=lambda _line: None)
+
+
 def test_go_that_is_too_old_is_named_as_the_reason(bare_machine: Path) -> None:
     old = bare_machine / "go"
     old.write_text("#!/bin/sh\necho go1.19.8\n")
@@ -324,6 +329,17 @@ def test_clients_of_the_proxied_listener_are_sent_to_the_proxy(tmp_path: Path) -
         assert f"advertised.listeners=DIRECT://127.0.0.1:{broker.direct}," in text
         assert f"PROXIED://127.0.0.1:{broker.advertised}\n" in text
         assert broker.advertised != broker.proxied
+
+
+def test_a_secured_broker_lets_nobody_in_without_a_login(tmp_path: Path) -> None:
+    cluster = kafka.plan(1, proxied=False, secured=True)
+    text = kafka.properties(cluster.nodes[0], cluster, tmp_path, tmp_path)
+    assert f",SASL://{cluster.sasl_bootstrap},MTLS://{cluster.mtls_bootstrap}\n" in text
+    assert "SASL:SASL_SSL,MTLS:SSL" in text
+    assert "authorizer.class.name=" in text
+    assert "authorizer.class.name=" not in kafka.properties(
+        cluster.nodes[0], kafka.plan(1, proxied=False), tmp_path
+    )
 
 
 def test_only_one_or_three_brokers() -> None:

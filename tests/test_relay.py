@@ -263,6 +263,50 @@ def test_group_state_is_a_label_and_the_value_says_stable_or_not() -> None:
     assert [(labels["state"], value) for labels, value in rows] == [("PreparingRebalance", 0)]
 
 
+def test_burrows_names_texts_and_labels_are_the_recorded_ones() -> None:
+    recorded = (SCRAPES / "burrow.prom").read_text()
+    ours = relay.exposition(relay.burrow(small()))
+    # what depends on how full its ring of commits is has no part in a relay
+    left_out = "burrow_kafka_topic_partition_status"
+
+    def said(text: str) -> set[str]:
+        lines = (line for line in kept(text) if line.startswith("#") and left_out not in line)
+        return set(lines)
+
+    def labels(text: str) -> dict[str, set[str]]:
+        rows = samples(text)
+        return {name: set(rows[name][0][0]) for name in rows if name != left_out}
+
+    assert said(ours) == {line for line in said(recorded) if "burrow_" in line}
+    assert labels(ours) == {k: v for k, v in labels(recorded).items() if k.startswith("burrow_")}
+
+
+def test_partition_without_a_commit_has_lag_zero_and_no_offset_in_burrow() -> None:
+    rows = page(small(), "burrow")
+    lags = {k["partition"]: v for k, v in rows["burrow_kafka_consumer_partition_lag"]}
+    assert lags == {"0": 40, "1": 0}
+    assert len(rows["burrow_kafka_consumer_current_offset"]) == 1
+
+
+def test_klag_writes_the_state_in_lower_case_and_a_log_end_for_each_group() -> None:
+    moving = Group("PreparingRebalance", "", 1, 2, 2, {}, {"t": {0: 1}}, ENDS)
+    rows = page(small(groups={"g": moving, "h": moving}), "klag")
+    assert rows["klag_consumer_group_state"][0][0]["state"] == "preparing_rebalance"
+    assert [k["consumer_group"] for k, _ in rows["klag_partition_log_end_offset"]] == ["g", "h"]
+
+
+def test_kminion_by_topic_has_no_partitions_of_groups() -> None:
+    rows = page(small(), "kminion_topic")
+    assert "kminion_kafka_consumer_group_topic_partition_lag" not in rows
+    assert rows["kminion_kafka_consumer_group_topic_lag"][0][1] == 40
+
+
+def test_redpandas_lag_gauges_are_there_where_they_are_turned_on() -> None:
+    name = "redpanda_kafka_consumer_group_lag_sum"
+    assert name not in page(small(), "redpanda")
+    assert page(small(), "redpanda_lag")[name] == [({"redpanda_group": "g", "shard": "0"}, 40)]
+
+
 def test_redpanda_counts_records_and_names_its_namespace() -> None:
     rows = page(small(), "redpanda")
     assert rows["redpanda_kafka_records_produced_total"] == [

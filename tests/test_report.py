@@ -6,11 +6,12 @@ import html.parser
 import itertools
 import json
 import re
+import shutil
 import stat
 import zlib
 from dataclasses import replace
-from pathlib import Path
 
+import command
 import factories
 import pandas as pd
 import pytest
@@ -477,39 +478,7 @@ def test_hostile_text_stays_text_in_markdown(hostile):
 # ── files ───────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def no_notebook(tmp_path, monkeypatch):
-    """A notebook that ends well, in place of the investigation."""
-    return use_notebook(tmp_path, monkeypatch, "assert incident_path == 'incident.lagkit'")
-
-
-def use_notebook(tmp_path: Path, monkeypatch, cell: str) -> Path:
-    import nbformat
-
-    document = nbformat.v4.new_notebook(
-        metadata={
-            "kernelspec": {
-                "name": "python3",
-                "display_name": "Python 3 (ipykernel)",
-                "language": "python",
-            }
-        }
-    )
-    document.cells = [
-        nbformat.v4.new_code_cell('incident_path: str = ""', metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(cell),
-    ]
-    path = tmp_path / "investigate.ipynb"
-    nbformat.write(document, path)
-    monkeypatch.setattr(
-        report,
-        "resource_path",
-        lambda name: path if name == report.NOTEBOOK else resource_path(name),
-    )
-    return path
-
-
-def test_a_report_is_its_files(result, tmp_path, no_notebook):
+def test_a_report_is_its_files(result, tmp_path):
     said: list[str] = []
     written = report.write(result, tmp_path / "out", on_progress=said.append)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
@@ -542,41 +511,47 @@ def test_an_incident_file_that_is_there_is_kept(result, tmp_path):
     assert (tmp_path / "incident.lagkit").read_bytes() == b"the recorded one"
 
 
-def test_a_failed_notebook_leaves_the_rest_and_is_told_in_it(result, tmp_path, monkeypatch):
-    use_notebook(tmp_path, monkeypatch, "raise ValueError('no picture')")
+def test_a_failed_notebook_leaves_the_rest_and_is_told_in_it(result, tmp_path):
+    """Its cells open the incident file that is there, and this one is none."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "incident.lagkit").write_bytes(b"not a zip")
     with pytest.raises(ReportFailed, match="The notebook failed in cell") as failed:
         report.write(result, tmp_path / "out")
     assert failed.value.exit_status == 5
     for name in ("verdict.json", "report.html", "report.md"):
         assert (tmp_path / "out" / name).exists()
     assert "Not all of this report could be made" in (tmp_path / "out/report.html").read_text()
-    assert "no picture" in (tmp_path / "out/report.md").read_text()
+    assert "it is not a zip archive" in (tmp_path / "out/report.md").read_text()
     assert "lagkit investigate" in failed.value.hint
 
 
-def test_a_fault_in_one_renderer_leaves_the_others(result, tmp_path, monkeypatch):
-    def broken(*_args, **_kwargs):
-        msg = "template is gone"
-        raise FileNotFoundError(msg)
+def test_a_fault_in_one_renderer_leaves_the_others(result, tmp_path):
+    """An installation whose template of the HTML report is gone; the others are there."""
+    installed = tmp_path / "installed"
+    for part in ("lagkit", "templates", "notebooks"):
+        shutil.copytree(
+            command.ROOT / part, installed / part, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    (installed / "templates" / html_renderer.TEMPLATE).unlink()
+    saved = result.incident.save(tmp_path / "saved.lagkit")
+    env = command.environment(PYTHONPATH=str(installed))
+    done = command.run("investigate", saved, "--out", "out", cwd=tmp_path, env=env)
+    assert done.status == 5
+    gone = rf"report\.html could not be made \(.*{re.escape(html_renderer.TEMPLATE)}"
+    assert re.search(gone, done.err)
+    assert html_renderer.TEMPLATE in (tmp_path / "out" / "report.md").read_text()
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == [
+        "incident.lagkit",
+        "report.ipynb",
+        "report.md",
+        "verdict.json",
+    ]
 
-    monkeypatch.setattr(html_renderer, "render_html", broken)
-    with pytest.raises(ReportFailed, match=r"report\.html could not be made.*template is gone"):
-        report.write(result, tmp_path, notebook=False)
-    assert (tmp_path / "verdict.json").exists()
-    assert "template is gone" in (tmp_path / "report.md").read_text()
-    assert not (tmp_path / "report.html").exists()
 
-
-def test_a_fault_in_a_chart_cannot_take_the_verdict_away(result, tmp_path, monkeypatch):
-    from lagkit import charts
-
-    def broken(_result):
-        msg = "no such column"
-        raise KeyError(msg)
-
-    monkeypatch.setattr(charts, "figures", broken)
+def test_a_fault_in_a_chart_cannot_take_the_verdict_away(result, tmp_path):
+    unmeasured = replace(result, flow=None)
     with pytest.raises(ReportFailed, match=r"The verdict stands in .*verdict\.json"):
-        report.write(result, tmp_path, notebook=False)
+        report.write(unmeasured, tmp_path, notebook=False)
     assert (tmp_path / "verdict.json").read_text() == result.verdict.to_json()
 
 
@@ -586,14 +561,14 @@ def test_a_folder_that_cannot_be_written_is_said_with_the_way_out(result, tmp_pa
         report.write(result, tmp_path / "file" / "out", notebook=False)
 
 
-def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
-    path = tmp_path / "report.html"
-    path.write_text("old")
-    monkeypatch.setattr(report.os, "fsync", lambda _handle: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OSError, match="full"):
-        report.write_whole(path, b"new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path):
+    with command.small_disk(tmp_path / "full", "64k") as full:
+        path = full / "report.html"
+        path.write_text("old")
+        with pytest.raises(OSError, match="No space left"):
+            report.write_whole(path, b"new" * 100_000)
+        assert path.read_text() == "old"
+        assert list(full.iterdir()) == [path]
 
 
 # WeasyPrint leaves its colour profile to the garbage collector

@@ -96,10 +96,14 @@ def _batch(
                 f"{last.seconds:5.0f} s {last.error or 'made'}",
                 flush=True,
             )
+    except BaseException:
+        for maker in makers:
+            maker.terminate()
+        raise
     finally:
         for maker in makers:
             maker.join(STOP_SECONDS)
-            maker.terminate()
+            maker.kill()
     return outcomes
 
 

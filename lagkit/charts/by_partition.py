@@ -18,6 +18,7 @@ from lagkit.charts.reading import (
     last_finite,
     member_marks,
     milliseconds,
+    number_name,
     onset_marks,
     owner_names,
     partition_keys,
@@ -97,7 +98,7 @@ def partitions(result: Investigated) -> Figure:
     )
     rows = tuple(
         (
-            f"{key[0]} / {key[1]}",
+            f"{key[0]} / {number_name(key)}",
             owner.get(key, "unknown"),
             duration(peaks[key]),
             duration(last[key]),
@@ -200,7 +201,7 @@ def cumulative(result: Investigated) -> Figure:
         if arrow is not None:
             traces.append(arrow)
         frozen = _frozen_seconds(part)
-        title = f"{printable(key[0], limit=80)} / {key[1]}"
+        title = f"{printable(key[0], limit=80)} / {number_name(key)}"
         alt = (
             "Cumulative chart of log end and committed offsets of the worst partition "
             f"({title}), to tell stuck from slow. Its oldest message reached "
@@ -322,7 +323,7 @@ def assignment(result: Investigated) -> Figure:
     )
     rows = tuple(
         (
-            f"{key[0]} / {key[1]}",
+            f"{key[0]} / {number_name(key)}",
             owner.get(key) or "unknown",
             duration(sum(b - a for a, b in served[key]) / 1000),
             duration(sum(b - a for a, b in stood[key]) / 1000),

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lagkit.figure.drawing import SKY_BLUE, Mark, Numbers, thin, with_gaps
+from lagkit.frames import WHOLE_TOPIC
 from lagkit.wording import clock, duration, printable
 
 if TYPE_CHECKING:
@@ -133,9 +134,14 @@ def sample_span(frame: pd.DataFrame) -> float:
     return float(np.median(np.diff(moments))) if moments.size > 1 else 0.0
 
 
+def number_name(key: tuple[str, int]) -> str:
+    """Return the partition's number, or that the row is about all of them together."""
+    return "all" if key[1] == WHOLE_TOPIC else str(key[1])
+
+
 def partition_name(key: tuple[str, int], owner: str, several: bool) -> str:
     """Return what a row is called; the topic is left out where there is only one."""
-    name = f"{key[0]} / {key[1]}" if several else f"{key[1]}"
+    name = f"{key[0]} / {number_name(key)}" if several else number_name(key)
     return f"{name} · {short_owner(owner)}" if owner else name
 
 

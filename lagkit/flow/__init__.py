@@ -16,7 +16,9 @@ from lagkit.flow.backlog import (
     drain,
     loss_deadline,
 )
+from lagkit.flow.bulk import Evaluation, evaluate
 from lagkit.flow.growth import FlowShares, Onset, onset, onset_by_partition, shares
+from lagkit.flow.joined import joined_history, standing_onset
 from lagkit.flow.offsets import clean_offsets, group_flow, rates, scrape_step
 from lagkit.flow.status import (
     Concentration,
@@ -26,6 +28,7 @@ from lagkit.flow.status import (
     modified_z,
     partition_status,
     state,
+    without_markers,
 )
 from lagkit.flow.timelag import time_lag
 
@@ -33,6 +36,7 @@ __all__ = [
     "Concentration",
     "Delay",
     "Drain",
+    "Evaluation",
     "FlowShares",
     "LossDeadline",
     "Onset",
@@ -43,7 +47,9 @@ __all__ = [
     "current_onset",
     "delay_area",
     "drain",
+    "evaluate",
     "group_flow",
+    "joined_history",
     "loss_deadline",
     "modified_z",
     "onset",
@@ -52,6 +58,8 @@ __all__ = [
     "rates",
     "scrape_step",
     "shares",
+    "standing_onset",
     "state",
     "time_lag",
+    "without_markers",
 ]

@@ -7,6 +7,7 @@ partition; the work is done on flat arrays sorted by series and time, never per 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +50,7 @@ class Layout:
     @property
     def clock(self) -> Array:
         """Seconds since the first timestamp, per distinct timestamp."""
-        micros = self.times.asi8
-        return (micros - micros[0]) / 1e6 if len(micros) else np.zeros(0)
+        return seconds_of(self.times)
 
 
 def layout(frame: pd.DataFrame) -> Layout:
@@ -85,9 +85,14 @@ def layout(frame: pd.DataFrame) -> Layout:
     series, moment = series[order], moment[order]
     first = np.flatnonzero(np.diff(series, prepend=-1))
     keys = frame[KEYS].iloc[order[first]].reset_index(drop=True)
-    micros = pd.DatetimeIndex(distinct).as_unit("us").asi8
-    clock = (micros - micros[0]) / 1e6 if len(micros) else np.zeros(0)
-    return Layout(order, series, moment, clock[moment], keys, pd.DatetimeIndex(distinct))
+    moments = pd.DatetimeIndex(distinct)
+    return Layout(order, series, moment, seconds_of(moments)[moment], keys, moments)
+
+
+def seconds_of(times: pd.DatetimeIndex) -> Array:
+    """Return the seconds since the first of *times*."""
+    micros = times.as_unit("us").asi8
+    return (micros - micros[0]) / 1e6 if len(micros) else np.zeros(0)
 
 
 def scrape_step(frame: pd.DataFrame) -> float:
@@ -252,13 +257,20 @@ def refresh_steps(values: Array, segment: Array, moment: Array) -> int:
     scrapes, so the gaps between scrapes at which *any* of them moved are the refresh interval, if
     they are regular; random gaps are a quiet topic and give 1.
     """
+    return refresh_of(moved_at(values, segment, moment))
+
+
+def moved_at(values: Array, segment: Array, moment: Array) -> Array:
+    """Return the moments at which any series had changed since its last known value, ascending."""
     known = np.flatnonzero(~np.isnan(values))
-    if len(known) < 3:
-        return 1
     same = segment[known[1:]] == segment[known[:-1]]
     moved = same & (values[known[1:]] != values[known[:-1]])
-    at = np.flatnonzero(np.bincount(moment[known[1:]][moved]))
-    gaps = np.diff(at)
+    return np.flatnonzero(np.bincount(moment[known[1:]][moved]))
+
+
+def refresh_of(moved: Array) -> int:
+    """Return the refresh interval in steps that the moments of :func:`moved_at` show, else 1."""
+    gaps = np.diff(moved)
     if len(gaps) < 5:
         return 1
     short, long = np.quantile(gaps, [0.1, 0.9], method="lower")
@@ -310,19 +322,37 @@ def rates(cleaned: pd.DataFrame, *, window_seconds: float | None = None) -> pd.D
     """
     where = layout(cleaned)
     step = scrape_step(cleaned)
-    segment = segments(where.series, _epochs(cleaned, where))
+    segment = segments(where.series, epochs(cleaned, where))
+    steps = {
+        name: _window_steps(
+            refresh_steps(numbers(cleaned, source, where.order), segment, where.moment),
+            step,
+            window_seconds,
+        )
+        for name, source in RATES.items()
+    }
+    return rates_over(cleaned, where, steps)
+
+
+RATES = {"produce_per_second": "log_end_offset", "consume_per_second": "committed_offset"}
+"""Each rate and the offset it is the growth of."""
+
+
+def rates_over(cleaned: pd.DataFrame, where: Layout, steps: Mapping[str, int]) -> pd.DataFrame:
+    """Return :func:`rates` over so many known values each."""
+    step = scrape_step(cleaned)
+    segment = segments(where.series, epochs(cleaned, where))
     out = cleaned[["timestamp", *KEYS]].iloc[where.order].reset_index(drop=True)
-    for source, name in (
-        ("log_end_offset", "produce_per_second"),
-        ("committed_offset", "consume_per_second"),
-    ):
+    for name, source in RATES.items():
         values = numbers(cleaned, source, where.order)
-        steps = _window_steps(refresh_steps(values, segment, where.moment), step, window_seconds)
-        out[name] = _differences(values, segment, where.seconds, steps, step, falls_break=True)
+        out[name] = _differences(
+            values, segment, where.seconds, steps[name], step, falls_break=True
+        )
     return out
 
 
-def _epochs(cleaned: pd.DataFrame, where: Layout) -> Array:
+def epochs(cleaned: pd.DataFrame, where: Layout) -> Array:
+    """Return the epoch of each row, in the order of *where*."""
     return np.asarray(cleaned["epoch"].to_numpy(dtype="int64")[where.order])
 
 
@@ -368,9 +398,9 @@ def curves(cleaned: pd.DataFrame, where: Layout, members: Array) -> Curves:
         end, committed = _joined(end, committed, epoch)
     clock = where.clock
     return Curves(
-        _filled(end, clock, hold=True),
-        _filled(committed, clock, hold=True),
-        _filled(lag, clock, hold=False),
+        filled(end, clock, hold=True),
+        filled(committed, clock, hold=True),
+        filled(lag, clock, hold=False),
         lag_known,
         members,
     )
@@ -388,7 +418,7 @@ def _joined(end: Array, committed: Array, epoch: Array) -> tuple[Array, Array]:
     return end, committed
 
 
-def _filled(grid: Array, clock: Array, *, hold: bool) -> Array:
+def filled(grid: Array, clock: Array, *, hold: bool) -> Array:
     """Interpolate gaps down each column; outside the known range hold the edge, or leave NaN.
 
     Without *hold* the edge is still held over GAP_STEPS rows at the end: the last scrape of a
@@ -441,6 +471,66 @@ def group_flow(cleaned: pd.DataFrame) -> pd.DataFrame:
         Partitions whose lag was really sampled then, and of the whole frame.
     """
     where = layout(cleaned)
+    return sums(cleaned, where).frame(where.times, scrape_step(cleaned))
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Sums over series per moment; :meth:`frame` makes of them what :func:`group_flow` returns."""
+
+    lag: Array
+    end: Array
+    committed: Array
+    counted: Array
+    """Series whose lag is known then, or interpolated."""
+    known: Array
+    """Series whose lag was sampled then."""
+    joint: int
+    """Series with both ends known at some time."""
+    series: int
+
+    def __add__(self, other: Sums) -> Sums:
+        """Return the sums over the series of both, at the same moments."""
+        return Sums(
+            self.lag + other.lag,
+            self.end + other.end,
+            self.committed + other.committed,
+            self.counted + other.counted,
+            self.known + other.known,
+            self.joint + other.joint,
+            self.series + other.series,
+        )
+
+    def frame(self, times: pd.DatetimeIndex, step: float) -> pd.DataFrame:
+        """Return the totals as :func:`group_flow` does."""
+        length = len(times)
+        end, committed = self.end.copy(), self.committed.copy()
+        # before the first sample and after the last one nothing stood still: nothing was seen
+        unseen = (self.counted == 0) | (self.joint == 0)
+        end[unseen], committed[unseen] = np.nan, np.nan
+        one = np.zeros(length, dtype=np.int64)
+        moment, clock = np.arange(length), seconds_of(times)
+        speed = {
+            name: _differences(
+                total, one, clock, refresh_steps(total, one, moment), step, falls_break=True
+            )
+            for name, total in (("produce_per_second", end), ("consume_per_second", committed))
+        }
+        return pd.DataFrame(
+            {
+                "lag_messages": np.where(self.counted > 0, self.lag, np.nan),
+                "log_end_sum": end,
+                "committed_sum": committed,
+                **speed,
+                "partitions_known": self.known,
+                "partitions_total": np.full(length, self.series, dtype=np.int64),
+            },
+            index=pd.DatetimeIndex(times, name="timestamp"),
+        )
+
+
+def sums(cleaned: pd.DataFrame, where: Layout) -> Sums:
+    """Return the sums over all series of *cleaned*, gaps filled as :class:`Curves` fills them."""
     length = len(where.times)
     lag, end, committed = np.zeros(length), np.zeros(length), np.zeros(length)
     counted = np.zeros(length, dtype=np.int64)
@@ -455,26 +545,4 @@ def group_flow(cleaned: pd.DataFrame) -> pd.DataFrame:
         known += part.lag_known.sum(axis=1)
         end += part.end[:, both].sum(axis=1)
         committed += part.committed[:, both].sum(axis=1)
-    # before the first sample and after the last one nothing stood still: nothing was seen
-    unseen = (counted == 0) | (joint == 0)
-    end[unseen], committed[unseen] = np.nan, np.nan
-    step = scrape_step(cleaned)
-    one = np.zeros(length, dtype=np.int64)
-    moment, clock = np.arange(length), where.clock
-    speed = {
-        name: _differences(
-            total, one, clock, refresh_steps(total, one, moment), step, falls_break=True
-        )
-        for name, total in (("produce_per_second", end), ("consume_per_second", committed))
-    }
-    return pd.DataFrame(
-        {
-            "lag_messages": np.where(counted > 0, lag, np.nan),
-            "log_end_sum": end,
-            "committed_sum": committed,
-            **speed,
-            "partitions_known": known,
-            "partitions_total": np.full(length, len(where.keys), dtype=np.int64),
-        },
-        index=pd.DatetimeIndex(where.times, name="timestamp"),
-    )
+    return Sums(lag, end, committed, counted, known, joint, len(where.keys))

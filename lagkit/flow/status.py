@@ -209,6 +209,27 @@ def partition_status(
     )
 
 
+def without_markers(ages: pd.DataFrame, status: pd.DataFrame) -> pd.DataFrame:
+    """Return *ages* without partitions where only a transaction's marker is left to read.
+
+    Parameters
+    ----------
+    ages
+        From :func:`lagkit.flow.time_lag`.
+    status
+        From :func:`partition_status`.
+
+    A marker takes an offset and is given to no consumer, so one "record" stays unread behind a
+    still log for ever. Where every partition is so, all are kept: nothing else has an age.
+    """
+    keys = ["topic", "partition"]
+    markers = status.loc[(status["status"] == "IDLE") & (status["lag_messages"] == 1), keys]
+    if ages.empty or markers.empty:
+        return ages
+    idle = pd.MultiIndex.from_frame(ages[keys]).isin(pd.MultiIndex.from_frame(markers))
+    return ages if idle.all() else ages.loc[~idle]
+
+
 _STATUS_DTYPES = {
     "status": "str",
     "burrow": "str",

@@ -39,6 +39,7 @@ def render_markdown(report: Report) -> str:
         fenced(report.first_screen),
         "## What to do",
         *_actions(report),
+        *_distrust(report),
         "## Charts in words",
         "All times are UTC. The pictures are in `report.html`.",
         *_charts(report),
@@ -136,6 +137,32 @@ def _actions(report: Report) -> list[str]:
         parts.append(fenced(action.command, "sh"))
     if verdict.do_not:
         parts += ["### Do not", bullets(escape(text) for text in verdict.do_not)]
+    return parts
+
+
+def _distrust(report: Report) -> list[str]:
+    suspicions = report.verdict.suspicions
+    if not suspicions:
+        return []
+    parts = [
+        "## Monitoring that is not believed",
+        "What it said is no evidence here; the verdict rests on what is believed instead.",
+    ]
+    for one in suspicions:
+        until = f" until {clock(one.until, seconds=True)}" if one.until else ""
+        where = f" ({escape(one.instance)})" if one.instance else ""
+        parts += [
+            f"### {escape(one.exporter)}{where}: {escape(one.title)}",
+            bullets(
+                [
+                    f"since {clock(one.since, seconds=True)}{until}: {escape(one.statement)}",
+                    *(escape(text) for text in one.evidence),
+                    f"believed instead: {escape(one.believed_instead)}",
+                    f"what mends it: {escape(one.fix)}",
+                    f"queries: {code(', '.join(one.query_ids)) if one.query_ids else 'none'}",
+                ]
+            ),
+        ]
     return parts
 
 

@@ -26,13 +26,14 @@ from lagkit.wording import (
 )
 
 if TYPE_CHECKING:
-    from lagkit.model import Action, RankedCause, Verdict
+    from lagkit.model import Action, RankedCause, Suspicion, Verdict
 
 WIDTH = 100
 LINES = 12
 LABEL = 12
 LONGEST_COMMAND = 200
 UNKNOWN_CAUSE = "unknown"
+_NEXT = "  next"
 
 STATES = {
     "growing": "STILL GROWING",
@@ -58,7 +59,8 @@ def first_screen(verdict: Verdict) -> str:
         _line("VERDICT", headline_text(verdict)),
         _line("EVIDENCE", _evidence(verdict)),
         *_reasons(verdict, top),
-        _line("  next", verdict.next_check) if verdict.next_check else "",
+        _line("DISTRUST", distrust_text(verdict.suspicions)) if verdict.suspicions else "",
+        _line(_NEXT, verdict.next_check) if verdict.next_check else "",
         f"{'RUN':<{LABEL}}{_run(verdict.actions)}",
         _line("DEADLINE", deadline_text(verdict)),
         _line("CATCH-UP", catch_up_text(verdict)),
@@ -66,7 +68,21 @@ def first_screen(verdict: Verdict) -> str:
         _line("DO NOT", _joined(_without_label(verdict.do_not))) if verdict.do_not else "",
         _line("NOT CHECKED", _joined(verdict.not_checked)) if verdict.not_checked else "",
     ]
-    return "\n".join(line for line in lines if line)
+    shown = [line for line in lines if line]
+    if len(shown) > LINES:  # the report says it too; a liar has to be known at once
+        shown = [line for line in shown if not line.startswith(_NEXT)]
+    return "\n".join(shown)
+
+
+def distrust_text(suspicions: Sequence[Suspicion]) -> str:
+    """Return who told an untruth, since when and which; the first of several, and how many more."""
+    first, *others = suspicions
+    ended = f" to {clock(first.until, near=first.since, seconds=True)}" if first.until else ""
+    text = (
+        f"{printable(first.exporter, limit=60)} since "
+        f"{clock(first.since, near=first.since, seconds=True)}{ended}: {first.title}"
+    )
+    return f"{text} (+{len(others)} more)" if others else text
 
 
 def headline_text(verdict: Verdict) -> str:

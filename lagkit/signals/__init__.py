@@ -57,6 +57,20 @@ class Context:
         return "prometheus" if exported else "kafka"
 
     @property
+    def seen_only_now(self) -> bool:
+        """Whether the lag is known in Kafka's few snapshots and hardly at any time before them."""
+        return self.flow.seen_only_now
+
+    @property
+    def history_query(self) -> str:
+        """The queries behind the flow's offsets."""
+        incident = self.incident
+        if self.history_source == "prometheus":
+            return queries_of(incident.offsets)
+        own = incident.partitions.loc[incident.partitions["group"] == incident.group]
+        return queries_of(own, incident.log_end_history, incident.commits)
+
+    @property
     def consumer_logs(self) -> pd.DataFrame:
         """The log lines of the consumer's pods inside the window."""
         logs = self.incident.logs
@@ -114,7 +128,16 @@ Signal = Callable[[Context], Iterable[Check]]
 
 def signals() -> tuple[Signal, ...]:
     """Return lagkit's signals, in the order in which a person would look."""
-    from lagkit.signals import broker, downstream, logs, membership, partitions, pods, rates
+    from lagkit.signals import (
+        broker,
+        downstream,
+        logs,
+        membership,
+        partitions,
+        pod_metrics,
+        pods,
+        rates,
+    )
 
     return (
         rates.demand_and_supply,
@@ -123,6 +146,7 @@ def signals() -> tuple[Signal, ...]:
         partitions.offset_anomalies,
         membership.members,
         pods.consumers,
+        pod_metrics.history,
         logs.members_words,
         downstream.dependencies,
         broker.brokers_and_neighbours,

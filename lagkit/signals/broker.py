@@ -8,7 +8,7 @@ import pandas as pd
 
 from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
-from lagkit.signals.rates import SPIKE_RATIO
+from lagkit.signals.thresholds import SPIKE_RATIO
 
 IDLE_RATIO_LOW = 0.30
 """Request handlers and network threads below this are saturated (AWS MSK guide)."""
@@ -16,6 +16,10 @@ LATENCY_RATIO = 3.0
 """Request latency of this many times its own history is abnormal (Cruise Control)."""
 LATENCY_FLOOR_SECONDS = 0.2
 """... and only from here on is it felt."""
+WARM_UP = pd.Timedelta("2min")
+"""Idle ratios of a broker mean nothing for this long after its start (lag.md Q34)."""
+WARM_UP_GAP_SAMPLES = 3.0
+"""A broker that was not scraped for this many of its usual steps may have been restarted."""
 THROTTLE_FLOOR_SECONDS = 0.01
 NEIGHBOUR_GROWTH = 3.0
 """A neighbour's lag that grows to this many times its earlier maximum fell behind too."""
@@ -79,6 +83,8 @@ def _metrics(context: Context, metrics: pd.DataFrame) -> list[Finding]:
     for (metric, instance), rows in metrics.dropna(subset=["value"]).groupby(
         ["metric", "instance"]
     ):
+        if metric in _IDLE:
+            rows = _warmed_up(rows)
         before = rows.loc[rows["timestamp"] < onset, "value"]
         later = rows.loc[rows["timestamp"] >= onset]
         if later.empty:
@@ -103,6 +109,18 @@ def _metrics(context: Context, metrics: pd.DataFrame) -> list[Finding]:
     return found
 
 
+def _warmed_up(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the samples of one broker without those of the first minutes after a start.
+
+    A start is the first sample after a gap. The first of the window is none: nothing tells how long
+    the broker had been running.
+    """
+    rows = rows.sort_values("timestamp")
+    apart = rows["timestamp"].diff()
+    started = rows["timestamp"].where(apart > WARM_UP_GAP_SAMPLES * apart.median()).ffill()
+    return rows.loc[~(rows["timestamp"] - started < WARM_UP)]
+
+
 def _abnormal(
     metric: str, usual: float, before: pd.Series[float], later: pd.DataFrame
 ) -> tuple[str, pd.Timestamp, float] | None:
@@ -115,7 +133,6 @@ def _abnormal(
         bad = later.loc[values < usual]
         peak, text = float(values.min()), f"brokers fell from {usual:.0f} to {values.min():.0f}"
     elif metric in _IDLE:
-        # After a start these are low for two minutes: only a fall counts (lag.md Q34).
         bad = later.loc[(values < IDLE_RATIO_LOW) & (usual >= IDLE_RATIO_LOW)]
         peak, text = float(values.min()), f"{metric.replace('_', ' ')} fell to {values.min():.2f}"
     elif metric in _LATENCIES:
@@ -192,6 +209,20 @@ def _neighbours(context: Context) -> Check:
     )
 
 
+def _ours(context: Context, rows: pd.DataFrame) -> pd.Series[bool]:
+    """Tell which rows are about a client of the group, or about nobody in particular."""
+    members = context.incident.members
+    clients = members.loc[members["group"] == context.incident.group, "client_id"].dropna().unique()
+    named = rows["instance"].str.contains("client_id=", regex=False)
+    if not len(clients):
+        return named | ~named
+    ends = rows["instance"] + " "
+    own = pd.Series(data=False, index=rows.index)
+    for client in clients:
+        own |= ends.str.contains(f"client_id={client} ", regex=False)
+    return own | ~named
+
+
 def _throttled(context: Context) -> Check:
     metrics = context.incident.broker_metrics
     rows = metrics.loc[metrics["metric"] == "throttle_seconds"].dropna(subset=["value"])
@@ -199,12 +230,21 @@ def _throttled(context: Context) -> Check:
         return not_checked(
             "client_throttled", "No throttle time is exported (it appears once a quota is set)."
         )
-    later = rows.loc[
-        (rows["timestamp"] >= context.onset_earliest) & (rows["value"] > THROTTLE_FLOOR_SECONDS)
-    ]
     query = queries_of(rows)
+    ours = rows.loc[_ours(context, rows)]
+    later = ours.loc[
+        (ours["timestamp"] >= context.onset_earliest) & (ours["value"] > THROTTLE_FLOOR_SECONDS)
+    ]
     if len(later) < 2:
-        return absent("client_throttled", "Throttle times are zero.", "prometheus", query)
+        others = rows.loc[rows["value"] > THROTTLE_FLOOR_SECONDS, "instance"].nunique()
+        return absent(
+            "client_throttled",
+            f"The group's clients are not held back; {others} other(s) are."
+            if others
+            else "Throttle times are zero.",
+            "prometheus",
+            query,
+        )
     worst = later.loc[later["value"].idxmax()]
     return present(
         "client_throttled",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, queries_of
@@ -14,14 +15,18 @@ SLOWER_FLOOR_SECONDS = 0.05
 SLOW_ANSWER_SECONDS = 1.0
 """A health probe that takes this long is slow without any baseline."""
 FAILED_SHARE = 0.2
+QUEUED_FLOOR_SECONDS = 1.0
+"""A job that waited this long waited for capacity: an idle AWX starts one within a second."""
+_LATENCY = "latency"
+"""Check of the rows that hold a course out of Prometheus (``lagkit.sources.probes``)."""
 _MIN_JOBS = 5
 _BAD_STATUS = ("failed", "error", "canceled")
 
 
 def dependencies(context: Context) -> Iterator[Check]:
     """Answer whether the downstream is slow, or fails."""
-    names = [entry.name for entry in context.group.downstream]
-    if not names:
+    # probes of one's own need no entry in the runbook
+    if not context.group.downstream and context.incident.downstream.empty:
         for kind in ("downstream_slow", "downstream_failing"):
             yield not_checked(kind, "The runbook names no downstream of this group.", "downstream")
         return
@@ -57,7 +62,15 @@ def _slow(context: Context) -> Check:
                 )
             )
         told.append(f"{target} jobs take {now:.2g} s, before {usual:.2g} s")
+    for queued in _queued(context):
+        findings += queued.findings
+        told.append(queued.reason)
+    for latency in _latencies(context):
+        findings += latency.findings
+        told.append(latency.reason)
     for (target, check), rows in probes.groupby(["target", "check"]):
+        if check == _LATENCY:
+            continue
         took = rows.loc[rows["ok"].astype(bool), "latency_seconds"].dropna()
         if len(took) and float(took.median()) >= SLOW_ANSWER_SECONDS:
             findings.append(
@@ -84,6 +97,74 @@ def _slow(context: Context) -> Check:
             "downstream",
         )
     return absent("downstream_slow", "; ".join(told) + ".", "downstream", query)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What a comparison of before and after the onset told, and what it found."""
+
+    reason: str
+    findings: tuple[Finding, ...] = ()
+
+
+def _queued(context: Context) -> Iterator[_Compared]:
+    """Compare how long jobs waited to be started; one that still waits has waited until now."""
+    jobs, onset = context.incident.jobs, context.onset_earliest
+    if jobs.empty:
+        return
+    looked_at = context.incident.captured_at
+    waited = (jobs["started_at"].fillna(looked_at) - jobs["timestamp"]).dt.total_seconds()
+    pending = jobs["started_at"].isna() & jobs["status"].isin(["pending", "waiting"])
+    jobs = jobs.assign(waited=waited).loc[jobs["started_at"].notna() | pending]
+    for target, rows in jobs.groupby("target"):
+        before = rows.loc[rows["timestamp"] < onset, "waited"]
+        later = rows.loc[rows["timestamp"] >= context.onset_at]
+        if len(later) < _MIN_JOBS or len(before) < _MIN_JOBS:
+            continue
+        usual, now = float(before.median()), float(later["waited"].median())
+        told = f"{target} jobs wait {now:.2g} s to be started, {usual:.2g} s before the onset"
+        if now < QUEUED_FLOOR_SECONDS or now < SLOWER_RATIO * usual:
+            yield _Compared(f"{target} jobs wait {now:.2g} s, before {usual:.2g} s")
+            continue
+        slow = later.loc[later["waited"] >= (usual + now) / 2, "timestamp"]
+        found = Finding(
+            f"downstream_slow:{target}/queue",
+            told,
+            "downstream",
+            queries_of(rows),
+            onset=slow.min(),
+            value=now,
+            baseline=usual,
+            unit="seconds",
+        )
+        yield _Compared(told, (found,))
+
+
+def _latencies(context: Context) -> Iterator[_Compared]:
+    """Compare each latency that the configuration reads out of Prometheus."""
+    probes = context.incident.downstream
+    courses = probes.loc[probes["check"] == _LATENCY].dropna(subset=["value"])
+    for target, rows in courses.groupby("target"):
+        before = rows.loc[rows["timestamp"] < context.onset_earliest, "value"]
+        later = rows.loc[rows["timestamp"] >= context.onset_at]
+        if len(later) < _MIN_JOBS or len(before) < _MIN_JOBS:
+            continue
+        usual, now = float(before.median()), float(later["value"].median())
+        if now < SLOWER_RATIO * usual or now - usual < SLOWER_FLOOR_SECONDS:
+            yield _Compared(f"calls of {target} take {now:.2g} s, before {usual:.2g} s")
+            continue
+        told = f"calls of {target} take {now:.2g} s, {usual:.2g} s before the onset"
+        found = Finding(
+            f"downstream_slow:{target}/{_LATENCY}",
+            told,
+            "downstream",
+            queries_of(rows),
+            onset=later.loc[later["value"] >= (usual + now) / 2, "timestamp"].min(),
+            value=now,
+            baseline=usual,
+            unit="seconds",
+        )
+        yield _Compared(told, (found,))
 
 
 def _failing(context: Context) -> Check:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, queries_of
+from lagkit.signals.log_patterns import Kind, libraries, named_record, says
 from lagkit.signals.pods import ended_badly
 
 REPEATS = 3
@@ -19,8 +20,9 @@ SAME_RECORD_REPEATS = 2
 """One record that failed this often was tried again."""
 _LEAD = pd.Timedelta("30s")
 
-# librdkafka, the Java client and kafka-python; every pattern needs a word of the Kafka client's
-# own, so that the downstream's time-outs are not taken for the broker's.
+# What is left beside the table of client libraries (lagkit.signals.log_patterns): their errors in
+# an application's own words. Every pattern needs a word of the Kafka client's, so that the
+# downstream's time-outs are not taken for the broker's.
 TRANSPORT = re.compile(
     r"(?i)(?:%\d\|[\d.]+\|(?:FAIL|REQTMOUT|FETCHERR)\||\b(?:FAIL|REQTMOUT)\b.*(?:broker|rdkafka)|"
     r"broker transport failure|_TRANSPORT\b|_ALL_BROKERS_DOWN|all broker connections are down|"
@@ -54,6 +56,7 @@ _DECODING = re.compile(
 _KINDS = (
     "same_record_fails",
     "transport_errors",
+    "access_refused",
     "poll_interval_exceeded",
     "heartbeat_lost",
     "startup_failures",
@@ -69,28 +72,55 @@ def members_words(context: Context) -> Iterator[Check]:
         for kind in _KINDS:
             yield not_checked(kind, reason, "kubernetes")
         return
+    messages = logs["message"]
+    refused = says(messages, "authentication")
     yield _same_record(context, logs)
     yield _repeated(
         context,
-        # a refused call of the downstream in a "kafka worker"'s log is none of the broker's
-        logs.loc[~_names_downstream(context, logs)],
+        logs,
         "transport_errors",
-        TRANSPORT,
+        # a refused call of the downstream in a "kafka worker"'s log is none of the broker's, and a
+        # broker that refuses a login or drops a silent member is there
+        _lost_brokers(messages) & ~_names_downstream(context, logs) & ~refused,
+        "transport",
         "lost connections or timeouts towards brokers",
     )
     yield _repeated(
         context,
         logs,
+        "access_refused",
+        refused,
+        "authentication",
+        "a login or a right that the brokers refuse",
+        repeats=1,
+    )
+    yield _repeated(
+        context,
+        logs,
         "poll_interval_exceeded",
-        POLL_INTERVAL,
+        says(messages, "poll_interval") | messages.str.contains(POLL_INTERVAL),
+        "poll_interval",
         "a poll interval that was exceeded",
         repeats=1,
     )
     yield _repeated(
-        context, logs, "heartbeat_lost", HEARTBEAT, "expired heartbeats or sessions", repeats=1
+        context,
+        logs,
+        "heartbeat_lost",
+        says(messages, "session") | messages.str.contains(HEARTBEAT),
+        "session",
+        "expired heartbeats or sessions",
+        repeats=1,
     )
     yield _startup(context, logs)
     yield _downstream(context, logs)
+
+
+def _lost_brokers(messages: pd.Series[str]) -> pd.Series[bool]:
+    """Tell which lines say that a broker could not be reached, or was lost."""
+    return (says(messages, "transport") | messages.str.contains(TRANSPORT)) & ~says(
+        messages, "session"
+    )
 
 
 def _since(context: Context, logs: pd.DataFrame) -> pd.DataFrame:
@@ -111,12 +141,13 @@ def _repeated(
     context: Context,
     logs: pd.DataFrame,
     kind: str,
-    pattern: re.Pattern[str],
+    mask: pd.Series[bool],
+    trouble: Kind,
     what: str,
     *,
     repeats: int = REPEATS,
 ) -> Check:
-    hits = logs.loc[logs["message"].str.contains(pattern)]
+    hits = logs.loc[mask]
     query = queries_of(logs)
     if not _surged(context, hits, repeats):
         return absent(
@@ -128,11 +159,13 @@ def _repeated(
         )
     after = _since(context, hits)
     pods = after["pod"].nunique()
+    writers = ", ".join(libraries(after["message"], trouble))
     return present(
         kind,
         Finding(
             kind,
-            f"{len(after)} log lines of {pods} pod{'s' if pods != 1 else ''} speak of {what}",
+            f"{len(after)} log lines of {pods} pod{'s' if pods != 1 else ''} speak of {what}"
+            + (f" ({writers})" if writers else ""),
             "kubernetes",
             query,
             onset=_began(context, logs, after["pod"], after["timestamp"].min()),
@@ -174,15 +207,24 @@ def _names_record(messages: pd.Series[str], topics: tuple[str, ...]) -> pd.Serie
 
 
 def failing_records(logs: pd.DataFrame, topics: tuple[str, ...]) -> pd.DataFrame:
-    """Return records named by warnings and errors: partition, offset, times, first_at, pods."""
-    loud = logs.loc[logs["level"].isin(["ERROR", "CRITICAL", "FATAL", "WARNING", "WARN"])]
+    """Return records named by warnings and errors: partition, offset, times, first_at, pods.
+
+    A line of a client library that says a record is broken counts at any level: an exception's own
+    line has none.
+    """
+    broken = says(logs["message"], "record")
+    loud = logs.loc[logs["level"].isin(["ERROR", "CRITICAL", "FATAL", "WARNING", "WARN"]) | broken]
     found = loud["message"].str.extract(_record_patterns(topics))
-    partition = found[0].fillna(found[2]) if len(found) else found[0]
-    offset = found[1].fillna(found[3]) if len(found) else found[1]
+    partition = pd.to_numeric(found[0].fillna(found[2]) if len(found) else found[0])
+    offset = pd.to_numeric(found[1].fillna(found[3]) if len(found) else found[1])
+    for index, message in loud.loc[broken.loc[loud.index], "message"].items():
+        record = named_record(message)
+        if record and record.offset is not None and (not topics or record.topic in topics):
+            partition.loc[index], offset.loc[index] = record.partition, record.offset
     named = pd.DataFrame(
         {
-            "partition": pd.to_numeric(partition, errors="coerce"),
-            "offset": pd.to_numeric(offset, errors="coerce"),
+            "partition": partition,
+            "offset": offset,
             "timestamp": loud["timestamp"],
             "message": loud["message"],
             "pod": loud["pod"],
@@ -205,9 +247,7 @@ def failing_records(logs: pd.DataFrame, topics: tuple[str, ...]) -> pd.DataFrame
 def _same_record(context: Context, logs: pd.DataFrame) -> Check:
     query = queries_of(logs)
     recent = _since(context, logs)
-    loud = recent.loc[
-        ~_about_downstream(context, recent) & ~recent["message"].str.contains(TRANSPORT)
-    ]
+    loud = recent.loc[~_about_downstream(context, recent) & ~_lost_brokers(recent["message"])]
     records = failing_records(loud, context.incident.topics)
     status = context.flow.status
     frozen = (
@@ -225,7 +265,7 @@ def _same_record(context: Context, logs: pd.DataFrame) -> Check:
         (records["times"] >= SAME_RECORD_REPEATS)
         | (
             pd.Series(at_head, index=records.index, dtype=bool)
-            & records["quote"].str.contains(_DECODING)
+            & (records["quote"].str.contains(_DECODING) | says(records["quote"], "record"))
         )
     ]
     # A service that fails on everything names many records on many partitions.
@@ -291,11 +331,15 @@ def _about_downstream(context: Context, logs: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _downstream(context: Context, logs: pd.DataFrame) -> Check:
-    about = logs.loc[
+    complaint = (
         _about_downstream(context, logs)
         & logs["message"].str.contains(_COMPLAINT)
         & logs["level"].isin(["ERROR", "CRITICAL", "WARNING", "WARN"])
-        & (_names_downstream(context, logs) | ~logs["message"].str.contains(TRANSPORT))
+    )
+    about = logs.loc[
+        # an HTTP client's or a database's time-out needs no name: it is never the broker's
+        says(logs["message"], "downstream_timeout")
+        | (complaint & (_names_downstream(context, logs) | ~_lost_brokers(logs["message"])))
     ]
     query = queries_of(logs)
     if not _surged(context, about, REPEATS):
@@ -346,9 +390,7 @@ def _startup(context: Context, logs: pd.DataFrame) -> Check:
     last = ended.sort_values("line_number").groupby(["namespace", "pod"]).tail(5)
     names_record = _names_record(last["message"], context.incident.topics)
     fatal = last.loc[
-        last["message"].str.contains(_FATAL)
-        & ~names_record
-        & ~last["message"].str.contains(TRANSPORT)
+        last["message"].str.contains(_FATAL) & ~names_record & ~_lost_brokers(last["message"])
     ]
     named = names_record & last["level"].isin(["ERROR", "CRITICAL", "FATAL"])
     if fatal.empty or named.any():

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from lagkit.model import Check, Finding, SourceName
+from lagkit.monitoring import BLIND_TO_KIP848
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
-from lagkit.signals.rates import SLOWED_RATIO
+from lagkit.signals.snapshots import demand_and_supply_now
+from lagkit.signals.thresholds import SLOWED_RATIO
 
 CHURN_CHANGES = 3
 """Membership changes after the onset that a single restart or rollout step does not make."""
@@ -18,6 +20,12 @@ BURST = pd.Timedelta("15s")
 MISSING_SHARE = 0.3
 """Members were missing if so in this share of the samples after the onset."""
 REBALANCING = ("PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling")
+LOG_STEP = pd.Timedelta("15s")
+"""Step at which the group's log is read off, as an exporter samples it."""
+SHORTEST_SESSION_SECONDS = 6.0
+"""Default of group.min.session.timeout.ms: whoever is gone sooner has said goodbye."""
+LOOKS_SECONDS = 10.0
+"""Looks at the coordinator must span this to say that nobody comes and goes."""
 _REBALANCE_WORDS = (
     r"(?i)\b(?:rebalanc(?:e|ing)|partitions? (?:revoked|assigned|lost)|revoked|"
     r"\(re-?\)joining group|joining group|setting newly assigned)\b"
@@ -33,21 +41,48 @@ def members(context: Context) -> Iterator[Check]:
     churn = _churn(context, counts)
     yield missing
     yield churn
+    yield _leave_at_once(context)
     yield _slower_though_complete(context, missing, churn)
     yield _spare(context)
 
 
 def _counts(context: Context) -> pd.DataFrame:
     """Return member counts over time, without those of exporters that cannot see the protocol."""
+    log = _logged(context)
+    if log["member_count"].notna().any():
+        return _logged_counts(context, log)
     history = context.incident.group_history
     history = history.loc[history["group"] == context.incident.group]
     known = context.incident.group_state
     known = known.loc[known["group"] == context.incident.group]
+    classic = bool((known["protocol"] == "classic").any())
     consumer_protocol = bool((known["protocol"] == "consumer").any())
-    if consumer_protocol and not (history["member_count"] > 0).any():
-        # Exporters before KIP-848 report 0 members for a live group of that protocol.
+    dialect = context.incident.facts.get("prometheus", {}).get("dialect", "")
+    blind = consumer_protocol or (not classic and dialect in BLIND_TO_KIP848)
+    if blind and not (history["member_count"] > 0).any():
+        # they report 0 members for a live group of the protocol of KIP-848; a 0 counts only where
+        # the group is known to be of the other one
         return history.iloc[0:0]
     return history
+
+
+def _logged(context: Context) -> pd.DataFrame:
+    """Return what the group's own log says of it; empty where it was not read."""
+    log = context.incident.group_log
+    return log.loc[log["group"] == context.incident.group]
+
+
+def _logged_counts(context: Context, log: pd.DataFrame) -> pd.DataFrame:
+    """Return the member count that the log tells, as an exporter would have sampled it."""
+    known = log.dropna(subset=["member_count"])
+    incident = context.incident
+    grid = pd.date_range(incident.start, incident.end, freq=LOG_STEP).as_unit("us")
+    told = pd.merge_asof(
+        pd.DataFrame({"timestamp": grid}),
+        known[["timestamp", "group", "member_count", "query_id"]],
+        on="timestamp",
+    ).dropna(subset=["member_count"])
+    return told.assign(member_count=told["member_count"].astype("float64"), state=pd.NA)
 
 
 def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check:
@@ -143,6 +178,121 @@ def _bursts(times: pd.Series[pd.Timestamp]) -> int:
 
 
 def _churn(context: Context, counts: pd.DataFrame) -> Check:
+    log = _logged(context)
+    if len(log) or (context.incident.commits["group"] == context.incident.group).any():
+        return _logged_churn(context, log)
+    looks = _looks(context)
+    if looks is not None and counts.empty and context.consumer_logs.empty:
+        return looks
+    return _sampled_churn(context, counts)
+
+
+def _logged_churn(context: Context, log: pd.DataFrame) -> Check:
+    """Count rebalances in the group's own log: every one is there, with who came and went."""
+    kind, query = "membership_churn", queries_of(log, context.incident.commits)
+    recent = log.loc[log["timestamp"] >= context.onset_earliest]
+    # partitions are handed out anew where members stay: not when the last one goes or a first comes
+    steps = log.loc[log["event"].isin(["generation", "emptied", "epoch"])]
+    stayed = steps["member_count"].shift().fillna(0) > 0
+    kept = (steps["event"] == "epoch") | ((steps["event"] == "generation") & stayed)
+    rounds = steps.loc[kept & (steps["timestamp"] >= context.onset_earliest)]
+    rounds = rounds.drop_duplicates(["generation", "protocol"])
+    joined, left = ((recent["event"] == event).sum() for event in ("joined", "left"))
+    told = f"the group's own log has {len(rounds)} rebalances since the onset"
+    who = f"{joined} members joined and {left} left"
+    if len(rounds) < CHURN_CHANGES:
+        return absent(kind, f"T{told[1:]}; {who}.", "kafka", query)
+    timeouts = log["session_timeout_seconds"].dropna()
+    return present(
+        kind,
+        Finding(
+            kind,
+            f"{told}: {who}"
+            + (f"; session timeout {timeouts.iloc[-1]:g} s" if len(timeouts) else ""),
+            "kafka",
+            query,
+            onset=rounds["timestamp"].iloc[0],
+            value=float(len(rounds)),
+            baseline=0.0,
+            unit="rebalances",
+        ),
+    )
+
+
+def _leave_at_once(context: Context) -> Check:
+    """Answer whether members end themselves soon after they came: none of them was cut off."""
+    kind = "members_leave_at_once"
+    log, commits = _logged(context), context.incident.commits
+    if log.empty and not (commits["group"] == context.incident.group).any():
+        return not_checked(
+            kind, "The group's own log was not read (read_offsets_topic), or is silent.", "kafka"
+        )
+    query = queries_of(log, commits)
+    recent = log.loc[log["timestamp"] >= context.onset_earliest]
+    came = recent.loc[recent["event"] == "joined", ["member_id", "timestamp"]]
+    went = recent.loc[recent["event"] == "left", ["member_id", "client_id", "timestamp"]]
+    stays = went.merge(came, on="member_id", suffixes=("", "_joined"))
+    stays["seconds"] = (stays["timestamp"] - stays["timestamp_joined"]).dt.total_seconds()
+    short = stays.loc[stays["seconds"].between(0, SHORTEST_SESSION_SECONDS, inclusive="left")]
+    if len(short) < CHURN_CHANGES or len(short) < len(came) / 2:
+        return absent(
+            kind,
+            f"{len(short)} of {len(came)} members that joined since the onset left again within "
+            f"{SHORTEST_SESSION_SECONDS:g} s.",
+            "kafka",
+            query,
+        )
+    return present(
+        kind,
+        Finding(
+            kind,
+            f"{len(short)} of {len(came)} times a member that joined left again of its own, after "
+            f"{quantity(float(short['seconds'].median()))} s; "
+            f"{short['client_id'].nunique()} clients did so",
+            "kafka",
+            query,
+            onset=short["timestamp_joined"].min(),
+            value=float(len(short)),
+            baseline=0.0,
+            unit="departures",
+        ),
+    )
+
+
+def _looks(context: Context) -> Check | None:
+    """Answer by several looks at the coordinator; None if they span too little."""
+    kind = "membership_churn"
+    own = context.incident.group_state
+    own = own.loc[own["group"] == context.incident.group].sort_values("timestamp")
+    seconds = (own["timestamp"].max() - own["timestamp"].min()).total_seconds() if len(own) else 0
+    if len(own) < CHURN_CHANGES or seconds < LOOKS_SECONDS:
+        return None
+    unstable = int(own["state"].isin(REBALANCING).sum())
+    counts = own["member_count"].astype("float64").dropna()
+    changes = int((counts.diff().fillna(0) != 0).sum())
+    moved = context.incident.facts.get("kafka", {}).get("members_changed", "")
+    told = (
+        f"in {len(own)} looks over {seconds:.0f} s the group was rebalancing {unstable} times and "
+        f"its number of members changed {changes} times" + (f"; {moved}" if moved else "")
+    )
+    query = queries_of(own)
+    if unstable < CHURN_CHANGES and changes < CHURN_CHANGES:
+        if unstable or changes or moved:
+            return not_checked(kind, f"I{told[1:]}: too little to tell a storm.", "kafka")
+        return absent(kind, f"I{told[1:]}.", "kafka", query)
+    return present(
+        kind,
+        Finding(
+            kind, told, "kafka", query,
+            onset=context.onset_at,
+            value=float(max(unstable, changes)),
+            baseline=0.0,
+            unit="looks",
+        ),
+    )  # fmt: skip
+
+
+def _sampled_churn(context: Context, counts: pd.DataFrame) -> Check:
     since = context.onset_earliest
     recent = counts.loc[counts["timestamp"] >= since]
     steps = recent["member_count"].dropna().diff().fillna(0)
@@ -203,6 +353,8 @@ def _churn(context: Context, counts: pd.DataFrame) -> Check:
 
 def _slower_though_complete(context: Context, missing: Check, churn: Check) -> Check:
     kind = "slower_with_all_members"
+    if context.seen_only_now:
+        return _slower_now(context, missing, churn)
     shares = context.flow.shares
     if context.flow.onset is None and context.flow.state != "unknown":
         return absent(kind, "The group has not fallen behind in the window.", "prometheus")
@@ -236,6 +388,34 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
             value=shares.consume_now,
             baseline=shares.consume_baseline,
             unit="messages/s",
+        ),
+    )
+
+
+def _slower_now(context: Context, missing: Check, churn: Check) -> Check:
+    """Answer from snapshots: slower than it must have been, with everybody there and staying."""
+    kind = "slower_with_all_members"
+    slowed = next(c for c in demand_and_supply_now(context) if c.kind == "consumption_slowed")
+    for check in (slowed, missing, churn):
+        if check.outcome == "not_checked":
+            return not_checked(kind, check.reason, check.source)
+    if slowed.outcome == "absent":
+        return absent(kind, slowed.reason, slowed.source, slowed.query)
+    if missing.outcome == "present" or churn.outcome == "present":
+        why = "Members are missing." if missing.outcome == "present" else "Members come and go."
+        return absent(kind, why, missing.source, missing.query)
+    seen = slowed.findings[0]
+    return present(
+        kind,
+        Finding(
+            kind,
+            f"all members are steady, yet {seen.statement}",
+            "kafka",
+            slowed.query,
+            onset=context.onset_at,
+            value=seen.value,
+            baseline=seen.baseline,
+            unit=seen.unit,
         ),
     )
 

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from lagkit.frames import WHOLE_TOPIC
 from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals.snapshots import own_partitions, partition_frozen_now, production_skewed_now
+from lagkit.signals.thresholds import FROZEN_SHARE, SKEW_FAIR_SHARES
 
 FROZEN = ("STALL", "STOP", "STALL_OR_STOP")
-FROZEN_SHARE = 0.1
-"""Beyond one partition, up to this share of a topic's partitions may be stuck by single records."""
-SKEW_FAIR_SHARES = 2.5
-"""A partition that takes this many times its fair share of production is hot."""
 BEHIND_SHARE = 0.25
 """A partition counts as behind from this share of the worst partition's lag."""
 JUMP_MESSAGES = 1000.0
@@ -30,19 +29,24 @@ def shape(context: Context) -> Iterator[Check]:
         for kind in ("partition_frozen", "one_member_behind", "production_skewed"):
             yield not_checked(kind, reason)
         return
+    if (status["partition"] == WHOLE_TOPIC).all():
+        # topics are no partitions: one that stands still is a stopped group, not a stuck record
+        reason = context.gap("prometheus", "single partitions")
+        for kind in ("partition_frozen", "one_member_behind", "production_skewed"):
+            yield not_checked(kind, reason)
+        return
     yield _one_member(context, status)
-    if context.history_source == "kafka":
-        # Seconds apart, every partition seems to stand still and chance makes one the busiest.
-        reason = context.gap("prometheus", "offsets")
-        yield not_checked("partition_frozen", reason)
-        yield not_checked("production_skewed", reason)
+    if context.seen_only_now:
+        # Seconds apart every partition seems to stand still: only the age of its next record tells.
+        yield partition_frozen_now(context)
+        yield production_skewed_now(context)
         return
     yield _frozen(context, status)
     yield _skew(context)
 
 
 def _frozen(context: Context, status: pd.DataFrame) -> Check:
-    query = queries_of(context.incident.offsets, context.incident.partitions)
+    source, query = context.history_source, context.history_query
     stuck = status.loc[status["status"].isin(FROZEN) & (status["lag_messages"] > 0)]
     total = len(status)
     if total < 2:
@@ -58,7 +62,7 @@ def _frozen(context: Context, status: pd.DataFrame) -> Check:
             if stuck.empty
             else f"{len(stuck)} of {total} partitions stand still, not one alone."
         )
-        return absent("partition_frozen", told, "prometheus", query)
+        return absent("partition_frozen", told, source, query)
     return present(
         "partition_frozen",
         *(
@@ -68,7 +72,7 @@ def _frozen(context: Context, status: pd.DataFrame) -> Check:
                 + (f"since {row.frozen_since:%H:%M:%S}Z " if pd.notna(row.frozen_since) else "")
                 + f"with {quantity(row.lag_messages)} unread, while {len(moving)} other "
                 "partitions advance",
-                "prometheus",
+                source,
                 query,
                 onset=row.frozen_since if pd.notna(row.frozen_since) else None,
                 value=float(row.committed_offset),
@@ -116,7 +120,7 @@ def _one_member(context: Context, status: pd.DataFrame) -> Check:
 
 def _skew(context: Context) -> Check:
     rates, onset = context.flow.rates, context.onset_at
-    query = queries_of(context.incident.offsets)
+    source, query = context.history_source, context.history_query
     made = (
         rates.loc[rates["timestamp"] >= onset]
         .groupby(["topic", "partition"])["produce_per_second"]
@@ -134,7 +138,7 @@ def _skew(context: Context) -> Check:
             "production_skewed",
             f"The busiest partition takes {share.max():.0%} of production; "
             f"{1 / len(share):.0%} would be even.",
-            "prometheus",
+            source,
             query,
         )
     topic, partition = hot.idxmax()
@@ -144,7 +148,7 @@ def _skew(context: Context) -> Check:
             f"production_skewed:{topic}/{partition}",
             f"{topic}[{partition}] takes {hot.max():.0%} of production; {1 / len(share):.0%} "
             "would be even",
-            "prometheus",
+            source,
             query,
             onset=onset,
             value=float(hot.max()),
@@ -163,8 +167,8 @@ def offset_anomalies(context: Context) -> Iterator[Check]:
 
 def _moved(context: Context) -> Check:
     cleaned = context.flow.cleaned
-    query = queries_of(context.incident.offsets)
-    if cleaned.empty or context.history_source == "kafka":
+    source, query = context.history_source, context.history_query
+    if cleaned.empty or context.seen_only_now:
         return not_checked("committed_moved", context.gap("prometheus", "offsets"))
     by = cleaned.groupby(["topic", "partition"], sort=False)
     before = by["committed_offset"].shift()
@@ -181,16 +185,16 @@ def _moved(context: Context) -> Check:
     moves = cleaned.assign(before=before).loc[cleaned["rewound"] | jumped]
     if moves.empty:
         return absent(
-            "committed_moved", "Committed offsets only moved forward, as read.", "prometheus", query
+            "committed_moved", "Committed offsets only moved forward, as read.", source, query
         )
     return present(
         "committed_moved",
         *(
             Finding(
                 f"committed_moved:{row.topic}/{row.partition}",
-                f"the committed offset of {row.topic}[{row.partition}] went from "
+                f"the committed offset of {_place(row.topic, row.partition)} went from "
                 f"{row.before:.0f} to {row.committed_offset:.0f} at {row.timestamp:%H:%M:%S}Z",
-                "prometheus",
+                source,
                 query,
                 onset=row.timestamp,
                 value=float(row.committed_offset),
@@ -202,8 +206,12 @@ def _moved(context: Context) -> Check:
     )
 
 
+def _place(topic: str, partition: int) -> str:
+    return topic if partition == WHOLE_TOPIC else f"{topic}[{partition}]"
+
+
 def _deleted(context: Context) -> Check:
-    cleaned, own = context.flow.cleaned, _own_partitions(context)
+    cleaned, own = context.flow.cleaned, own_partitions(context)
     known = bool(len(cleaned) and cleaned["log_start_offset"].notna().any())
     if not known and own.empty:
         return not_checked(
@@ -240,13 +248,8 @@ def _deleted(context: Context) -> Check:
     )
 
 
-def _own_partitions(context: Context) -> pd.DataFrame:
-    table = context.incident.partitions
-    return table.loc[table["group"] == context.incident.group]
-
-
 def _pinned(context: Context) -> Check:
-    own = _own_partitions(context)
+    own = own_partitions(context)
     own = own.dropna(subset=["last_stable_offset", "log_end_offset"])
     if own.empty or own["timestamp"].nunique() < 2:
         return not_checked(

@@ -1,4 +1,4 @@
-"""The consumer's pods: containers that end, missing replicas, rollouts before the onset."""
+"""The consumer's pods: containers that end, missing replicas, rollouts, scaling, their nodes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,27 @@ _BAD_WAITING = (
     "RunContainerError",
     "InvalidImageName",
 )
-_KINDS = ("containers_failing", "pods_unavailable", "rollout_before_onset")
+SCALE_REPEATS = 3
+"""Scalings after the onset that one correction of an autoscaler does not make."""
+ROLLOUT_LASTS = pd.Timedelta("10min")
+"""A Deployment scales its ReplicaSets while it rolls out: its default progressDeadlineSeconds."""
+_SCALED = {
+    "HorizontalPodAutoscaler": ("SuccessfulRescale",),
+    "ScaledObject": ("KEDAScaleTargetActivated", "KEDAScaleTargetDeactivated"),
+    "Deployment": ("ScalingReplicaSet",),
+}
+_KINDS = (
+    "containers_failing",
+    "pods_unavailable",
+    "rollout_before_onset",
+    "scaled_near_onset",
+    "replicas_capped",
+    "nodes_unwell",
+)
 
 
 def consumers(context: Context) -> Iterator[Check]:
-    """Answer how the consumer's containers, replicas and rollouts are."""
+    """Answer how the consumer's containers, replicas, rollouts, autoscalers and nodes are."""
     incident = context.incident
     pods = incident.pods.loc[incident.pods["role"] == "consumer"]
     workloads = incident.workloads.loc[incident.workloads["role"] == "consumer"]
@@ -41,6 +57,9 @@ def consumers(context: Context) -> Iterator[Check]:
     yield _failing(context, pods)
     yield _unavailable(context, pods, workloads)
     yield _rollout(context)
+    yield _scaled(context)
+    yield _capped(context, workloads)
+    yield _nodes(context, pods)
 
 
 def _exited(pods: pd.DataFrame) -> pd.Series[bool]:
@@ -150,7 +169,7 @@ def _unavailable(context: Context, pods: pd.DataFrame, workloads: pd.DataFrame) 
             findings.append(
                 Finding(
                     f"pods_unavailable:{row.namespace}/{row.workload}",
-                    f"{row.kind} {row.workload} is scaled to zero"
+                    f"{row.kind} {row.workload} is scaled to zero{_by_whom(context, row)}"
                     if wanted == 0
                     else f"{ready} of {wanted} pods of {row.workload} are ready",
                     "kubernetes",
@@ -177,6 +196,7 @@ def _unavailable(context: Context, pods: pd.DataFrame, workloads: pd.DataFrame) 
         )
         for row in stuck.drop_duplicates(["namespace", "pod"]).itertuples()
     ]
+    findings += _not_created(context, query)
     if findings:
         return present("pods_unavailable", *findings)
     told = [
@@ -191,6 +211,207 @@ def _unavailable(context: Context, pods: pd.DataFrame, workloads: pd.DataFrame) 
         f"Ready: {', '.join(told) or str(pods['pod'].nunique()) + ' pods'}.",
         "kubernetes",
         query,
+    )
+
+
+def _by_whom(context: Context, workload: object) -> str:
+    """Return which autoscaler of *workload* scales to zero, as the end of a sentence."""
+    scalers = context.incident.autoscalers
+    mine = scalers.loc[
+        (scalers["namespace"] == workload.namespace)  # type: ignore[attr-defined]
+        & (scalers["workload"] == workload.workload)  # type: ignore[attr-defined]
+        & (scalers["min_replicas"] == 0)
+    ]
+    return "".join(f" by {row.kind} {row.autoscaler}" for row in mine.head(1).itertuples())
+
+
+def _not_created(context: Context, query: str) -> list[Finding]:
+    """Return one finding per object whose pods the API server refused to make, e.g. by a quota."""
+    events = context.incident.events
+    failed = events.loc[
+        (events["reason"] == "FailedCreate")
+        & (events["timestamp"] >= context.onset_earliest - _LEAD)
+        & events["name"].isin(_controllers(context))
+    ].sort_values("timestamp")
+    return [
+        Finding(
+            f"pods_unavailable:{namespace}/{kind}/{name}",
+            f"{kind} {name} cannot make its pods"
+            + (
+                ": a quota is used up"
+                if rows["message"].str.contains("exceeded quota", regex=False).any()
+                else ""
+            ),
+            "kubernetes",
+            query,
+            onset=rows["first_at"].fillna(rows["timestamp"]).min(),
+            quote=str(rows["message"].iloc[-1])[:300],
+        )
+        for (namespace, kind, name), rows in failed.groupby(["namespace", "kind", "name"])
+    ]
+
+
+def _controllers(context: Context) -> set[str]:
+    """Return the names of what makes the consumer's pods."""
+    incident = context.incident
+    names: set[str] = set()
+    for table, column in (
+        (incident.workloads, "workload"),
+        (incident.rollouts, "replica_set"),
+        (incident.pods, "replica_set"),
+    ):
+        names |= set(table.loc[table["role"] == "consumer", column].dropna())
+    return names
+
+
+def _asked(context: Context, words: str) -> bool:
+    """Whether a question of Kubernetes with *words* in it was answered, if by "there is none"."""
+    queries = context.incident.queries
+    about = queries["statement"].str.contains(words, regex=False)
+    return bool((about & queries["outcome"].isin(["ok", "empty", "partial"])).any())
+
+
+def _scaled(context: Context) -> Check:
+    kind = "scaled_near_onset"
+    incident, flow = context.incident, context.flow
+    if not _asked(context, "/horizontalpodautoscalers") or not _asked(context, "/events?"):
+        return not_checked(kind, context.gap("kubernetes", "autoscalers"), "kubernetes")
+    workloads = incident.workloads.loc[incident.workloads["role"] == "consumer"]
+    scalers = incident.autoscalers.loc[incident.autoscalers["role"] == "consumer"]
+    names = {*workloads["workload"], *scalers["autoscaler"]}
+    events = incident.events.loc[incident.events["name"].isin(names)]
+    events = events.loc[
+        [row.reason in _SCALED.get(row.kind, ()) for row in events.itertuples()]
+    ].sort_values("timestamp")
+    # a Deployment's own lines repeat its autoscaler's, and every rollout writes some
+    rolled = incident.rollouts.loc[incident.rollouts["role"] == "consumer", "timestamp"]
+    own = events["kind"] == "Deployment"
+    during = pd.Series(
+        [any(r <= at <= r + ROLLOUT_LASTS for r in rolled) for at in events["timestamp"]],
+        index=events.index,
+        dtype=bool,
+    )
+    events = events.loc[~(own & (during | (~own).any()))]
+    query = queries_of(events, scalers)
+    if flow.onset is None:
+        return absent(kind, "Without an onset no scaling is near it.", "kubernetes", query)
+    step = pd.Timedelta(flow.step_seconds, "s")
+    near = events.loc[
+        (events["timestamp"] >= flow.onset.earliest - ROLLOUT_BEFORE)
+        & (events["first_at"].fillna(events["timestamp"]) <= flow.onset.latest + 2 * step)
+    ]
+    later = events.loc[events["timestamp"] >= flow.onset.earliest - ROLLOUT_BEFORE]
+    times = int(later["count"].fillna(1).sum())
+    if near.empty and times < SCALE_REPEATS:
+        last = f"the last at {events['timestamp'].max():%H:%M:%S}Z" if len(events) else "none known"
+        return absent(
+            kind, f"The consumer was not scaled around the onset ({last}).", "kubernetes", query
+        )
+    row = (near if len(near) else later).iloc[0]
+    return present(
+        kind,
+        Finding(
+            f"{kind}:{row['namespace']}/{row['name']}",
+            f"the consumer was scaled {times} time{'s' if times != 1 else ''} since shortly before "
+            f"the onset, first at {row['timestamp']:%H:%M:%S}Z by {row['kind']} {row['name']}: "
+            "each time its partitions are handed out anew",
+            "kubernetes",
+            query,
+            onset=row["timestamp"],
+            value=float(times),
+            baseline=0.0,
+            unit="scalings",
+            quote=str(row["message"])[:300] if isinstance(row["message"], str) else "",
+        ),
+    )
+
+
+def _capped(context: Context, workloads: pd.DataFrame) -> Check:
+    kind = "replicas_capped"
+    incident = context.incident
+    if not _asked(context, "/horizontalpodautoscalers"):
+        return not_checked(kind, context.gap("kubernetes", "autoscalers"), "kubernetes")
+    scalers = incident.autoscalers.loc[incident.autoscalers["role"] == "consumer"]
+    query = queries_of(scalers, workloads)
+    if scalers.empty:
+        return not_checked(kind, "No autoscaler looks after the consumer.", "kubernetes")
+    limited = scalers.loc[scalers["limited_by_max"].fillna(False).astype(bool)]
+    ready = workloads["ready_replicas"].max()
+    partitions = len(context.owners)
+    by_partitions = partitions > 0 and pd.notna(ready) and int(ready) >= partitions
+    findings = [
+        Finding(
+            f"{kind}:{row.namespace}/{row.autoscaler}",
+            f"{row.kind} {row.autoscaler} wants more than its maximum of {row.max_replicas} pods",
+            "kubernetes",
+            query,
+            value=float(row.max_replicas),
+            unit="pods",
+            quote=row.condition if isinstance(row.condition, str) else "",
+        )
+        for row in limited.itertuples()
+    ]
+    if by_partitions:
+        findings.append(
+            Finding(
+                f"{kind}:partitions",
+                f"{int(ready)} pods are ready for {partitions} partitions: an autoscaler has "
+                "nothing left to add",
+                "kubernetes",
+                query,
+                value=float(ready),
+                baseline=float(partitions),
+                unit="pods",
+            )
+        )
+    if findings:
+        return present(kind, *findings)
+    return absent(
+        kind,
+        "; ".join(
+            f"{row.kind} {row.autoscaler} may make {row.max_replicas} pods"
+            + (f" and wants {row.desired_replicas}" if pd.notna(row.desired_replicas) else "")
+            for row in scalers.itertuples()
+        )
+        + ".",
+        "kubernetes",
+        query,
+    )
+
+
+def _nodes(context: Context, pods: pd.DataFrame) -> Check:
+    kind = "nodes_unwell"
+    nodes = context.incident.nodes
+    nodes = nodes.loc[nodes["node"].isin(set(pods["node"].dropna()))]
+    if nodes.empty:
+        return not_checked(kind, context.gap("kubernetes", "nodes"), "kubernetes")
+    query = queries_of(nodes)
+    silent = nodes["ready"].notna() & ~nodes["ready"].fillna(True).astype(bool)
+    bad = nodes.loc[silent | nodes["pressure"].notna()]
+    if bad.empty:
+        return absent(
+            kind, f"All {len(nodes)} nodes of the pods are ready, none under pressure.",
+            "kubernetes", query,
+        )  # fmt: skip
+    held = pods.groupby("node")["pod"].nunique()
+    return present(
+        kind,
+        *(
+            Finding(
+                f"{kind}:{row.node}",
+                f"node {row.node} with {held.get(row.node, 0)} of the consumer's pods "
+                + ("is not ready" if pd.notna(row.ready) and not row.ready else "is under pressure")
+                + (f" ({row.pressure})" if isinstance(row.pressure, str) else ""),
+                "kubernetes",
+                query,
+                # a pressure of last week brought no lag of today
+                onset=row.changed_at
+                if pd.notna(row.changed_at) and row.changed_at >= context.onset_earliest - _LEAD
+                else None,
+                quote=row.condition if isinstance(row.condition, str) else "",
+            )
+            for row in bad.sort_values("node").itertuples()
+        ),
     )
 
 

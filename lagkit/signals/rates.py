@@ -7,22 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from lagkit.flow import without_markers
 from lagkit.model import Check, Finding
-from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals import Context, absent, not_checked, present, quantity
+from lagkit.signals.snapshots import demand_and_supply_now
+from lagkit.signals.thresholds import FASTER_RATIO, MAJOR_SHARE, SLOWED_RATIO, SPIKE_RATIO
 
-SPIKE_RATIO = 1.5
-"""Production this many times its baseline is a spike. The runbook names none; Kafka teams size
-consumers for a utilisation of 0.6-0.7, so 1.5 times the demand is where headroom ends."""
-MAJOR_SHARE = 0.6
-"""A term that explains this share of the backlog is its main part (causes.md 3.3)."""
-SLOWED_RATIO = 0.75
-"""Reading less than this share of the baseline is slowed; smaller dips are scrape noise."""
 STOPPED_RATIO = 0.03
 """Reading at most this share of the baseline is stopped."""
-SHORTEST_STOP_SECONDS = 10.0
-"""Snapshots must span this to show a stop: twice the default auto.commit.interval.ms."""
-FASTER_RATIO = 1.15
-"""Reading at least this many times the baseline is faster."""
 _KINDS = (
     "production_spike",
     "consumption_at_capacity",
@@ -35,11 +27,10 @@ def demand_and_supply(context: Context) -> Iterator[Check]:
     """Answer whether production rose, and whether reading rose, fell or stopped."""
     flow = context.flow
     totals = flow.group
-    query = queries_of(context.incident.offsets)
+    query = context.history_query
     # A handful of snapshots is no history, however much of it is known.
-    no_history = context.history_source == "kafka"
-    if no_history or totals.empty or totals["produce_per_second"].notna().sum() < 3:
-        yield from _from_snapshots(context)
+    if context.seen_only_now or totals["produce_per_second"].notna().sum() < 3:
+        yield from demand_and_supply_now(context)
         return
     if flow.onset is None:
         last = totals.dropna(subset=["produce_per_second"]).iloc[-1]
@@ -48,7 +39,7 @@ def demand_and_supply(context: Context) -> Iterator[Check]:
             f"{quantity(last.consume_per_second)}/s read at its end."
         )
         for kind in _KINDS:
-            yield absent(kind, reason, "prometheus", query)
+            yield absent(kind, reason, context.history_source, query)
         return
     before = totals.loc[totals["timestamp"] < flow.onset.earliest]
     after = totals.loc[totals["timestamp"] > flow.onset.latest]
@@ -58,14 +49,14 @@ def demand_and_supply(context: Context) -> Iterator[Check]:
         reason = "The lag began with the window or before it, so there is no baseline."
         for kind in ("production_spike", "consumption_at_capacity", "consumption_slowed"):
             yield not_checked(kind, f"{reason} Ask for a longer one with --since.")
-        yield _stopped(context, after if len(after) else totals, read_before, query)
+        yield _stopped(context, after if len(after) else totals, read_before)
         return
     shares = flow.shares
     spike_share = shares.spike_share if shares is not None else float("nan")
-    yield _spike(flow.group, flow.onset.earliest, produced_before, produced, spike_share, query)
-    stopped = _stopped(context, after, read_before, query)
-    yield _capacity(after, read_before, read, query)
-    yield _slowed(context, after, (read_before, read), (produced_before, produced), stopped, query)
+    yield _spike(context, flow.onset.earliest, produced_before, produced, spike_share)
+    stopped = _stopped(context, after, read_before)
+    yield _capacity(context, after, read_before, read)
+    yield _slowed(context, after, (read_before, read), (produced_before, produced), stopped)
     yield stopped
 
 
@@ -75,13 +66,10 @@ def _level(totals: pd.DataFrame, side: str) -> float:
 
 
 def _spike(
-    totals: pd.DataFrame,
-    since: pd.Timestamp,
-    before: float,
-    after: float,
-    share: float,
-    query: str,
+    context: Context, since: pd.Timestamp, before: float, after: float, share: float
 ) -> Check:
+    totals = context.flow.group
+    source, query = context.history_source, context.history_query
     # The median over a window that a short burst does not fill would hide it.
     later = totals.loc[totals["timestamp"] >= since, ["timestamp", "produce_per_second"]].dropna()
     smooth = later["produce_per_second"].rolling(3, min_periods=1, center=True).median()
@@ -95,7 +83,7 @@ def _spike(
                 "production_spike",
                 f"production rose from {quantity(before)}/s to {quantity(peak)}/s"
                 + (f": {min(share, 1.0):.0%} of the backlog" if share == share else ""),
-                "prometheus",
+                source,
                 query,
                 onset=crossing.iloc[0] if len(crossing) else since,
                 value=peak,
@@ -111,12 +99,13 @@ def _spike(
             if share == share
             else "."
         ),
-        "prometheus",
+        source,
         query,
     )
 
 
-def _capacity(after: pd.DataFrame, before: float, now: float, query: str) -> Check:
+def _capacity(context: Context, after: pd.DataFrame, before: float, now: float) -> Check:
+    source, query = context.history_source, context.history_query
     if before > 0 and now >= FASTER_RATIO * before:
         return present(
             "consumption_at_capacity",
@@ -124,7 +113,7 @@ def _capacity(after: pd.DataFrame, before: float, now: float, query: str) -> Che
                 "consumption_at_capacity",
                 f"the group reads {now / before:.1f} times its usual rate ({quantity(now)}/s) and "
                 "still falls behind",
-                "prometheus",
+                source,
                 query,
                 onset=after["timestamp"].iloc[0] if len(after) else None,
                 value=now,
@@ -135,7 +124,7 @@ def _capacity(after: pd.DataFrame, before: float, now: float, query: str) -> Che
     return absent(
         "consumption_at_capacity",
         f"The group reads {quantity(now)}/s; before the onset it read {quantity(before)}/s.",
-        "prometheus",
+        source,
         query,
     )
 
@@ -146,16 +135,16 @@ def _slowed(
     read: tuple[float, float],
     produced: tuple[float, float],
     stopped: Check,
-    query: str,
 ) -> Check:
     before, now = read
+    source, query = context.history_source, context.history_query
     if stopped.outcome == "present" or not before > 0:
         return absent(
             "consumption_slowed",
             "It does not read slower: it has stopped."
             if before > 0
             else "The group read nothing before the onset either.",
-            "prometheus",
+            source,
             query,
         )
     share = context.flow.shares.deficit_share if context.flow.shares is not None else 1.0
@@ -167,7 +156,7 @@ def _slowed(
                 "consumption_slowed",
                 f"the group reads {quantity(now)}/s instead of {quantity(before)}/s; "
                 f"{quantity(produced[1])}/s are produced",
-                "prometheus",
+                source,
                 query,
                 onset=half.iloc[0] if len(half) else context.onset_at,
                 value=now,
@@ -178,14 +167,15 @@ def _slowed(
     return absent(
         "consumption_slowed",
         f"The group reads {quantity(now)}/s; before the onset it read {quantity(before)}/s.",
-        "prometheus",
+        source,
         query,
     )
 
 
-def _stopped(context: Context, after: pd.DataFrame, before: float, query: str) -> Check:
+def _stopped(context: Context, after: pd.DataFrame, before: float) -> Check:
     """Check for a group that commits nothing, for longer than any commit interval."""
     flow = context.flow
+    source, query = context.history_source, context.history_query
     tail = after.dropna(subset=["consume_per_second"])
     reference = (
         before if before > 0 else float(flow.group["produce_per_second"].median(skipna=True))
@@ -208,7 +198,7 @@ def _stopped(context: Context, after: pd.DataFrame, before: float, query: str) -
                 "consumption_stopped",
                 f"no partition's committed offset has moved since {since:%H:%M:%S}Z; "
                 f"{quantity(unread)} messages are unread",
-                "prometheus",
+                source,
                 query,
                 onset=min(since, context.onset_at),
                 value=now,
@@ -217,68 +207,15 @@ def _stopped(context: Context, after: pd.DataFrame, before: float, query: str) -
             ),
         )
     return absent(
-        "consumption_stopped", f"The group still commits: {quantity(now)}/s.", "prometheus", query
+        "consumption_stopped", f"The group still commits: {quantity(now)}/s.", source, query
     )
-
-
-def _from_snapshots(context: Context) -> Iterator[Check]:
-    """Without history the broker's own snapshots, seconds apart, still show what stands still."""
-    reason = context.gap("prometheus", "offsets")
-    for kind in ("production_spike", "consumption_at_capacity", "consumption_slowed"):
-        yield not_checked(kind, reason)
-    own = context.incident.partitions
-    own = own.loc[own["group"] == context.incident.group]
-    if own["timestamp"].nunique() < 2:
-        yield not_checked("consumption_stopped", context.gap("kafka", "offsets"), "kafka")
-        return
-    spans = own.groupby(["topic", "partition"])[["committed_offset", "log_end_offset"]].agg(
-        ["first", "last"]
-    )
-    read = float((spans["committed_offset"]["last"] - spans["committed_offset"]["first"]).sum())
-    made = float((spans["log_end_offset"]["last"] - spans["log_end_offset"]["first"]).sum())
-    seconds = (own["timestamp"].max() - own["timestamp"].min()).total_seconds()
-    unread = float((spans["log_end_offset"]["last"] - spans["committed_offset"]["last"]).sum())
-    query = queries_of(own)
-    if own["committed_offset"].isna().all():
-        yield not_checked(
-            "consumption_stopped", "The group has never committed an offset.", "kafka"
-        )
-    elif read == 0 and unread > 0 and seconds < SHORTEST_STOP_SECONDS:
-        yield not_checked(
-            "consumption_stopped",
-            f"Nothing was committed in {seconds:.0f} s, which is less than two commit intervals.",
-            "kafka",
-        )
-    elif read == 0 and unread > 0 and made > 0:
-        yield present(
-            "consumption_stopped",
-            Finding(
-                "consumption_stopped",
-                f"in {seconds:.0f} s no committed offset moved while {quantity(made)} messages "
-                f"were written; {quantity(unread)} are unread",
-                "kafka",
-                query,
-                value=0.0,
-                unit="messages/s",
-            ),
-        )
-    else:
-        yield absent(
-            "consumption_stopped",
-            f"In {seconds:.0f} s the group committed {quantity(read)} messages and "
-            f"{quantity(made)} were written.",
-            "kafka",
-            query,
-        )
 
 
 def calm(context: Context) -> Iterator[Check]:
     """Answer whether this is an incident at all."""
     flow, promise = context.flow, context.group.promise_seconds
-    source = context.history_source
-    incident = context.incident
-    query = queries_of(incident.offsets if source == "prometheus" else incident.partitions)
-    ages = flow.time_lag
+    source, query = context.history_source, context.history_query
+    ages = without_markers(flow.time_lag, flow.status)
     if ages.empty or ages["time_lag_seconds"].notna().sum() == 0:
         reason = context.gap("prometheus", "offsets")
         yield not_checked("promise_kept", reason)

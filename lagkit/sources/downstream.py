@@ -12,7 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -24,9 +24,12 @@ from lagkit.config import HttpLogin
 from lagkit.runbook import Downstream
 from lagkit.sources import Answer, Blind, Deadline, Questions, Scope, Status
 from lagkit.sources.http import HttpFailure, Reply, ask, build_session, excerpt, public_url
+from lagkit.sources.probes import read_latency, read_probe
 
 if TYPE_CHECKING:
     import requests
+
+    from lagkit.config import Latency, Probe
 
 _LOG = logging.getLogger(__name__)
 _LOG.addHandler(logging.NullHandler())
@@ -41,6 +44,11 @@ MOST_BYTES = 5 * 2**20
 DETAIL_LIMIT = 300
 PING = "/api/v2/ping/"
 JOBS = "/api/v2/jobs/"
+INSTANCES = "/api/v2/instances/"
+WAITING = "pending,waiting"
+RUNNING = "running"
+OLDEST = 25
+"""Of the jobs in a state, this many of the oldest are read; their number comes with any page."""
 PAGE_SIZE = 200
 """AWX's own maximum."""
 SLICES = 12
@@ -66,11 +74,26 @@ class DownstreamSource:
     name = "downstream"
 
     def __init__(
-        self, urls: Mapping[str, str], logins: Mapping[str, HttpLogin] | None = None
+        self,
+        urls: Mapping[str, str],
+        logins: Mapping[str, HttpLogin] | None = None,
+        *,
+        probes: Sequence[Probe] = (),
+        latencies: Sequence[Latency] = (),
+        prometheus: str = "",
+        prometheus_login: HttpLogin | None = None,
     ) -> None:
-        """Probe the runbook's downstreams at *urls* (name → base URL, else the runbook's own)."""
+        """Probe the runbook's downstreams at *urls* (name → base URL, else the runbook's own).
+
+        *probes* and *latencies* are the configuration's own questions; the latter are asked of the
+        *prometheus* with that base URL.
+        """
         self._urls = dict(urls)
         self._logins = dict(logins or {})
+        self._probes = tuple(probes)
+        self._latencies = tuple(latencies)
+        self._prometheus = prometheus
+        self._prometheus_login = prometheus_login or HttpLogin()
 
     def fetch(self, scope: Scope, *, budget_seconds: float) -> Answer:
         """Probe what the group of *scope* waits for; return within about *budget_seconds*."""
@@ -93,11 +116,16 @@ class DownstreamSource:
                         f'Set downstream.{downstream.name} = "https://…" in lagkit.toml.',
                     )
                 )
-        if targets:
-            with ThreadPoolExecutor(max_workers=min(8, len(targets))) as pool:
-                looks = [
+        if targets or self._probes or self._latencies:
+            with ThreadPoolExecutor(max_workers=8) as pool:
+                looks: list[Future[_Seen]] = [
                     pool.submit(self._look, downstream, url, scope, deadline, questions)
                     for downstream, url in targets
+                ]
+                looks += [pool.submit(self._probe, p, deadline, questions) for p in self._probes]
+                looks += [
+                    pool.submit(self._latency, latency, scope, deadline, questions)
+                    for latency in self._latencies
                 ]
                 seen = [look.result() for look in looks]
         elif not blind:
@@ -131,6 +159,21 @@ class DownstreamSource:
             facts=dict(sorted(item for target in seen for item in target.facts.items())),
         )
 
+    def _probe(self, probe: Probe, deadline: Deadline, questions: Questions) -> _Seen:
+        row, blind = read_probe(
+            probe, self._logins.get(probe.name, HttpLogin()), deadline, questions
+        )
+        note = f"{probe.name}: {row['detail']}"
+        return _Seen(probes=[row], blind=blind, notes=[note])
+
+    def _latency(
+        self, latency: Latency, scope: Scope, deadline: Deadline, questions: Questions
+    ) -> _Seen:
+        rows, blind = read_latency(
+            latency, self._prometheus, self._prometheus_login, scope, deadline, questions
+        )
+        return _Seen(probes=rows, blind=blind, notes=[f"{len(rows)} latencies of {latency.name}"])
+
     def _look(
         self,
         downstream: Downstream,
@@ -146,7 +189,9 @@ class DownstreamSource:
             target = _Target(downstream, url.rstrip("/"), session, deadline, questions, seen)
             target.probe()
             if downstream.kind == "awx":
-                target.read_jobs(scope)
+                target.read_capacity()
+                if target.read_jobs(scope):
+                    target.read_unfinished()
         except Exception as error:  # a source never raises: whatever was read so far still counts
             _LOG.exception("probing %s stopped early", downstream.name)
             what = f"downstream {downstream.name}"
@@ -245,8 +290,60 @@ class _Target:
                 )
             )
 
-    def read_jobs(self, scope: Scope) -> None:
+    def read_capacity(self) -> None:
+        """Read how much of each instance's capacity is taken, as a row per instance.
+
+        Capacity is counted in forks; ``/api/v2/ping/`` shows what there is, not what is taken.
+        """
+        name, url = self.downstream.name, f"{self.base}{INSTANCES}"
+        with self.questions.ask(f"GET {public_url(url)}") as question:
+            try:
+                reply = ask(
+                    self.session,
+                    "GET",
+                    url,
+                    params={"page_size": PAGE_SIZE, "order_by": "hostname"},
+                    deadline=self.deadline,
+                    at_most_seconds=PROBE_SECONDS,
+                    most_bytes=MOST_BYTES,
+                )
+                rows = instance_rows(reply, name, public_url(url), question.query_id)
+            except HttpFailure as failure:
+                question.outcome, question.detail = failure.outcome, str(failure)
+                self._cannot(f"capacity of {name}", failure, "instances")
+                return
+            question.rows = len(rows)
+            self.seen.probes.extend(rows)
+
+    def _cannot(self, what: str, failure: HttpFailure, resource: str) -> None:
+        """Note a question that AWX did not answer, and how to be let in."""
+        fix = ""
+        if failure.outcome == "denied":
+            fix = (
+                f"Set downstream_login.{self.downstream.name} in lagkit.toml (bearer_token_file, "
+                f"or username and password); the user needs the read role on {resource} "
+                "(System Auditor)."
+            )
+        self.seen.blind.append(Blind(what, str(failure), fix))
+
+    def read_unfinished(self) -> None:
+        """Read the oldest jobs that wait and that run, and how many there are of each."""
+        counts = []
+        for states, said in ((WAITING, "waiting"), (RUNNING, "running")):
+            query = {"status__in": states, "order_by": "created", "page_size": OLDEST}
+            count: list[int] = []
+            if self._job_page(query, count) is None:
+                return
+            self.seen.facts[f"{self.downstream.name}_jobs_{said}"] = str(count[0])
+            counts.append(f"{count[0]} {said}")
+        known = {row["job_id"]: row for row in self.seen.jobs}
+        self.seen.jobs[:] = known.values()
+        self.seen.notes.append(f"{self.downstream.name} jobs now: {', '.join(counts)}")
+
+    def read_jobs(self, scope: Scope) -> bool:
         """Read the newest jobs of AWX, then a sample of each part of the window before them.
+
+        Says whether AWX showed any.
 
         A busy AWX runs more jobs in a minute than a page holds: whether they got slower is seen
         only if some of every part are read.
@@ -254,8 +351,8 @@ class _Target:
         name = self.downstream.name
         newest = {"order_by": "-created", "page_size": PAGE_SIZE}
         rows = self._job_page(newest)
-        if rows is None or not rows:
-            return
+        if not rows:
+            return False
         oldest = min(row["timestamp"] for row in rows)
         slices = 0
         if len(rows) == PAGE_SIZE and oldest > scope.start:
@@ -278,9 +375,15 @@ class _Target:
             self.seen.notes.append(f"sampled {SLICE_SIZE} of each of {slices} parts of the window")
         if self.seen.jobs:
             self.seen.notes.append(f"{len(self.seen.jobs)} {name} jobs")
+        return True
 
-    def _job_page(self, query: dict[str, Any]) -> list[dict[str, Any]] | None:
-        """Read one page of jobs; None if that failed, which is then written down."""
+    def _job_page(
+        self, query: dict[str, Any], count: list[int] | None = None
+    ) -> list[dict[str, Any]] | None:
+        """Read one page of jobs; None if that failed, which is then written down.
+
+        How many jobs *query* finds in all is added to *count*.
+        """
         name, url = self.downstream.name, f"{self.base}{JOBS}"
         with self.questions.ask(f"GET {public_url(url)}?{urlencode(query)}") as question:
             try:
@@ -296,15 +399,11 @@ class _Target:
                 rows = job_rows(reply, name, question.query_id)
             except HttpFailure as failure:
                 question.outcome, question.detail = failure.outcome, str(failure)
-                fix = ""
-                if failure.outcome == "denied":
-                    fix = (
-                        f"Set downstream_login.{name} in lagkit.toml; the user needs the "
-                        "read role on jobs (System Auditor)."
-                    )
-                self.seen.blind.append(Blind(f"jobs of {name}", str(failure), fix))
+                self._cannot(f"jobs of {name}", failure, "jobs")
                 return None
             question.rows = len(rows)
+            if count is not None:
+                count.append(max(len(rows), _count(reply)))
             self.seen.jobs.extend(rows)
             return rows
 
@@ -321,7 +420,7 @@ def judge(reply: Reply, *, is_awx: bool) -> tuple[bool, str]:
         return False, f"HTTP {reply.status}: {excerpt(reply.body)}"[:DETAIL_LIMIT]
     try:
         document = json.loads(reply.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         if is_awx:
             return False, f"not JSON, so not AWX: {excerpt(reply.body)}"[:DETAIL_LIMIT]
         return True, f"HTTP {reply.status}"
@@ -335,14 +434,55 @@ def judge(reply: Reply, *, is_awx: bool) -> tuple[bool, str]:
     return not instances or capacity > 0, account[:DETAIL_LIMIT]
 
 
-def job_rows(reply: Reply, target: str, query_id: str) -> list[dict[str, Any]]:
-    """Return rows of ``jobs`` from one page of AWX.
+def instance_rows(reply: Reply, target: str, url: str, query_id: str) -> list[dict[str, Any]]:
+    """Return rows of ``downstream`` from ``/api/v2/instances/``: capacity taken, per instance.
 
     Raises
     ------
     HttpFailure
-        The status is not 2xx, or the body is not a page of jobs.
+        The status is not 2xx, or the body is not a page of instances.
     """
+    at = pd.Timestamp.now("UTC")
+    rows = []
+    for item in _results(reply, "instances"):
+        capacity = _whole(item.get("capacity"))
+        taken = _whole(item.get("consumed_capacity"))
+        hostname = str(item.get("hostname") or item.get("id"))[:60]
+        if item.get("node_type") == "hop":
+            continue  # it passes jobs on and runs none
+        state = "" if item.get("enabled", True) else ", switched off"
+        if item.get("errors"):
+            state += f", {str(item['errors'])[:100]}"
+        rows.append(
+            {
+                "timestamp": at,
+                "target": target,
+                "check": f"capacity of {hostname}",
+                "url": url,
+                "status_code": reply.status,
+                "ok": bool(item.get("enabled", True)) and 0 < capacity > taken,
+                "detail": f"{taken} of {capacity} forks taken, "
+                f"{_whole(item.get('jobs_running'))} jobs running{state}",
+                "value": taken / capacity if capacity else None,
+                "unit": "share of capacity",
+                "query_id": query_id,
+            }
+        )
+    return rows
+
+
+def _whole(value: object) -> int:
+    """Return a count of AWX, which may come as 12, 12.0 or not at all."""
+    return int(value) if isinstance(value, int | float) and value == value else 0
+
+
+def _count(reply: Reply) -> int:
+    """Return how many things a list has in all, as its page says; 0 if it does not."""
+    return _whole(json.loads(reply.body).get("count"))
+
+
+def _results(reply: Reply, what: str) -> list[Mapping[str, Any]]:
+    """Return the things on a page of AWX; HttpFailure if it is none."""
     if reply.location:
         text = f"HTTP {reply.status}: redirects to {reply.location}"
         raise HttpFailure(text, status=reply.status)
@@ -353,9 +493,25 @@ def job_rows(reply: Reply, target: str, query_id: str) -> list[dict[str, Any]]:
         text = f"HTTP {reply.status}: {excerpt(reply.body)}"
         raise HttpFailure(text, status=reply.status)
     try:
-        document = json.loads(reply.body)
-        results = document["results"]
-        rows = [_job(item, target, query_id) for item in results]
+        results = json.loads(reply.body)["results"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        results = None
+    if not isinstance(results, list) or not all(isinstance(item, dict) for item in results):
+        text = f"not a page of AWX {what}: {excerpt(reply.body)}"
+        raise HttpFailure(text, status=reply.status)
+    return results
+
+
+def job_rows(reply: Reply, target: str, query_id: str) -> list[dict[str, Any]]:
+    """Return rows of ``jobs`` from one page of AWX.
+
+    Raises
+    ------
+    HttpFailure
+        The status is not 2xx, or the body is not a page of jobs.
+    """
+    try:
+        rows = [_job(item, target, query_id) for item in _results(reply, "jobs")]
     except (ValueError, KeyError, TypeError, AttributeError):
         text = f"not a page of AWX jobs: {excerpt(reply.body)}"
         raise HttpFailure(text, status=reply.status) from None

@@ -8,12 +8,14 @@ password, a token or the query part of a URL.
 
 from __future__ import annotations
 
+import email.utils
+import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from lagkit.sources import Deadline, Outcome
@@ -32,6 +34,37 @@ RETRIED_STATUSES = frozenset({429, 502, 504})
 """Passing troubles of a proxy. Not 503: Prometheus says so when a query took too long."""
 MOST_BYTES = 64 * 2**20
 EXCERPT_CHARACTERS = 300
+# OpenSSL's words → what to do about it
+TLS_FIXES = (
+    (
+        re.compile("mismatch, certificate is not valid|hostname", re.IGNORECASE),
+        "Ask by a name that the server's certificate holds.",
+    ),
+    (
+        re.compile("has expired|not yet valid", re.IGNORECASE),
+        "Renew the server's certificate, or mend the clock of this machine.",
+    ),
+    (
+        re.compile("certificate verify failed|self.signed", re.IGNORECASE),
+        "Give the PEM file of the CA that signed the server's certificate as ca_file of its login.",
+    ),
+    (
+        re.compile("KEY_VALUES_MISMATCH|key values mismatch", re.IGNORECASE),
+        "Give the key of the client certificate as client_key of its login.",
+    ),
+    (
+        re.compile(r"alert|peer did not return a certificate", re.IGNORECASE),
+        "The server wants another client certificate: client_certificate, client_key of its login.",
+    ),
+    (
+        re.compile("WRONG_VERSION_NUMBER|wrong version number|record layer", re.IGNORECASE),
+        "The server may speak plain http:// there.",
+    ),
+    (
+        re.compile(r"PEM|no start line|NO_START_LINE", re.IGNORECASE),
+        "Certificates and keys of the login must be unencrypted PEM files.",
+    ),
+)
 _PIECE_BYTES = 64 * 2**10
 _LEAST_SECONDS = 0.05
 
@@ -39,15 +72,25 @@ _LEAST_SECONDS = 0.05
 class HttpFailure(Exception):
     """A question that got no usable answer: *outcome* for the provenance, *status* if there is one.
 
-    The text is one sentence without a secret.
+    The text is one sentence without a secret; *fix* says what to do, if that is known.
     """
 
     def __init__(
-        self, text: str, *, outcome: Outcome = "failed", status: int | None = None
+        self,
+        text: str,
+        *,
+        outcome: Outcome = "failed",
+        status: int | None = None,
+        fix: str = "",
     ) -> None:
         super().__init__(text)
         self.outcome = outcome
         self.status = status
+        self.fix = fix
+
+
+class TooLarge(HttpFailure):
+    """More than can be had in one answer; a smaller question may get through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +107,18 @@ class Reply:
         """Where a redirect points, without userinfo and query; empty if it is none."""
         is_redirect = self.status in {301, 302, 303, 307, 308}
         return public_url(self.headers.get("Location", "")) if is_redirect else ""
+
+    def clock_skew_seconds(self, now: float) -> float | None:
+        """Return how far the server's clock is ahead of ours, *now* being when the answer ended.
+
+        Good to half a second, for the header has whole ones, and half of ``seconds``.
+        """
+        try:
+            # cut, not rounded: half a second is its middle
+            server = email.utils.parsedate_to_datetime(self.headers["Date"]).timestamp() + 0.5
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
+        return server - (now - self.seconds / 2)
 
 
 def public_url(url: str) -> str:
@@ -88,9 +143,24 @@ def retry() -> Retry:
     A read that timed out is not, or one slow query would cost the budget three times; the body of
     a last bad answer survives.
     """
+    from urllib3.exceptions import SSLError
     from urllib3.util.retry import Retry
 
     class Impatient(Retry):
+        def increment(
+            self,
+            method: str | None = None,
+            url: str | None = None,
+            response: Any = None,
+            error: Exception | None = None,
+            _pool: Any = None,
+            _stacktrace: Any = None,
+        ) -> Self:
+            # a certificate is as wrong the second time
+            if isinstance(error, SSLError):
+                raise error
+            return super().increment(method, url, response, error, _pool, _stacktrace)
+
         def get_retry_after(self, response: Any) -> float | None:
             wanted = super().get_retry_after(response)
             return None if wanted is None else min(wanted, RETRY_WAIT_SECONDS)
@@ -121,7 +191,8 @@ def build_session(login: HttpLogin) -> requests.Session:
     session.headers["User-Agent"] = "lagkit"
     session.headers["Accept"] = "application/json"
     for name, value in login.headers.items():
-        session.headers[name] = value.get_secret_value()
+        # requests would send text as latin-1 and fail on the rest
+        session.headers[name] = value.get_secret_value().encode()
     if not login.verify:
         import urllib3
 
@@ -223,7 +294,7 @@ def _exchange(
             size += len(piece)
             if size > most_bytes:
                 text = f"{public_url(url)} answered with more than {most_bytes / 2**20:.0f} MiB"
-                raise HttpFailure(text, status=response.status_code)
+                raise TooLarge(text, status=response.status_code)
             if limit.passed:
                 raise _too_late(url, limit)
         return Reply(
@@ -260,8 +331,7 @@ def _failure(error: Exception, url: str, limit: Deadline) -> HttpFailure:
     if any(isinstance(link, ConnectionRefusedError) for link in chain):
         return HttpFailure(f"nothing listens at {place}: connection refused")
     if isinstance(error, requests.exceptions.SSLError):
-        reason = next((str(link) for link in chain[::-1] if str(link)), "handshake failed")
-        return HttpFailure(f"TLS to {host} failed: {excerpt(reason.encode())}")
+        return _tls_failure(host, chain)
     if isinstance(error, requests.exceptions.ProxyError):
         return HttpFailure(f"the proxy on the way to {host} refused")
     if isinstance(
@@ -277,8 +347,15 @@ def _failure(error: Exception, url: str, limit: Deadline) -> HttpFailure:
     ) or any(isinstance(link, ConnectionError) for link in chain):
         return HttpFailure(f"{place} broke the connection off before the answer was whole")
     if isinstance(error, OSError) and not isinstance(error, requests.exceptions.RequestException):
-        return HttpFailure(f"cannot ask {place}: {excerpt(str(error).encode())}")
+        fix = "Mend the path in the login, or the rights of the file."
+        return HttpFailure(f"cannot ask {place}: {excerpt(str(error).encode())}", fix=fix)
     return HttpFailure(f"asking {place} failed: {type(error).__name__}")
+
+
+def _tls_failure(host: str, chain: Sequence[BaseException]) -> HttpFailure:
+    reason = next((str(link) for link in chain[::-1] if str(link)), "handshake failed")
+    fix = next((fix for words, fix in TLS_FIXES if words.search(reason)), "")
+    return HttpFailure(f"TLS to {host} failed: {excerpt(reason.encode())}", fix=fix)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -8,91 +8,38 @@ gives: no Redpanda could be installed to record one.
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-import lagkit.sources.prometheus as module
-from lab.install import Artifact, install
-from lab.processes import Ledger, free_ports
-from lagkit.config import HttpLogin
-from lagkit.runbook import Runbook
-from lagkit.sources import Answer, Scope
-from lagkit.sources.prometheus import PrometheusSource
+import lagkit.sources.prometheus.grid as grid_module
+from lagkit.config import OwnDialect
+from lagkit.flow.second_opinions import disagreements
+from lagkit.runbook import Group, Runbook, Workload, load
+from lagkit.sources import Answer, Blind
 
-from .conftest import require
+from .recorded import (
+    DAY,
+    HOUR,
+    INTERVAL,
+    OFFSET,
+    SCRAPED,
+    Recording,
+    Value,
+    ask,
+    in_openmetrics,
+    own,
+    recorded,
+    serving,
+    together,
+)
 
-SCRAPES = Path(__file__).resolve().parent.parent / "data" / "scrapes"
-DAY = int(pd.Timestamp("2026-01-05T00:00:00Z").timestamp())
-HOUR = 3600
-INTERVAL = 5
-OFFSET = 1.3
-"""Seconds from a multiple of the interval to the scrape."""
-SCRAPED = 120
 HOSTILE = 'it\'s "quoted" \\back\nnew } or {'
-
-LINE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
-Value = Callable[[int], float | None]
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One page scraped SCRAPED times from *start*; ``lines`` are in the exposition format."""
-
-    start: int
-    lines: tuple[str, ...]
-
-    def scope(self, group: str, topics: tuple[str, ...] = (), scrapes: int = SCRAPED) -> Scope:
-        begin = pd.Timestamp(self.start, unit="s", tz="UTC")
-        end = begin + pd.Timedelta(seconds=scrapes * INTERVAL)
-        return Scope(group, topics, begin, end, Runbook(title="test"))
-
-
-def series(start: int, name: str, labels: str, value: Value, offset: float = OFFSET) -> list[str]:
-    values = [(value(step), start + step * INTERVAL + offset) for step in range(SCRAPED)]
-    return [f"{name}{{{labels}}} {number} {at}" for number, at in values if number is not None]
-
-
-def recorded(hour: int, *scrapes: str, skip: range = range(0), more: str = "") -> Recording:
-    """Repeat recorded pages; the scrapes in *skip* did not take place."""
-    start = DAY + hour * HOUR
-    lines: list[str] = []
-    for scrape in scrapes:
-        target = f'job="{scrape}",instance="{scrape}:9000"'
-        for line in (SCRAPES / f"{scrape}.prom").read_text(encoding="utf-8").splitlines():
-            found = LINE.match(line)
-            if found is None:
-                continue
-            name, labels, text = found.groups()
-            number = float(text)
-            lines += series(
-                start,
-                name,
-                ",".join(part for part in (labels, target, more) if part),
-                lambda step, number=number: None if step in skip else number,
-            )
-        lines += series(start, "up", target, lambda step: None if step in skip else 1)
-    return Recording(start, tuple(lines))
-
-
-def own(hour: int, *parts: tuple[str, str, Value]) -> Recording:
-    start = DAY + hour * HOUR
-    target = 'job="own",instance="own:9000"'
-    lines = [line for name, labels, value in parts
-             for line in series(start, name, f"{labels},{target}", value)]  # fmt: skip
-    return Recording(start, tuple(lines))
-
-
-def in_openmetrics(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def redpanda() -> Recording:
@@ -116,6 +63,12 @@ def redpanda() -> Recording:
     )
 
 
+def idle_for_nine_tenths(name: str, _: str, recorded_value: float) -> Value:
+    """Let the idle time of the request handlers, in nanoseconds, go on from what was recorded."""
+    grows = 0.9e9 * INTERVAL if name.endswith("requesthandleravgidlepercent_total") else 0.0
+    return lambda step: recorded_value + grows * step
+
+
 def made() -> dict[str, Recording]:
     def lag(group: str, partition: str = "0", more: str = "") -> str:
         return f'group="{group}",topic="t",partition="{partition}"{more}'
@@ -123,6 +76,7 @@ def made() -> dict[str, Recording]:
     hostile = in_openmetrics(HOSTILE)
     member = ',client_id="c",consumer_id="{0}",member_host="/{0}"'
     half = SCRAPED // 2
+    of_deploy = 'group="deployment-worker",topic="deploy-requests",partition="0"'
     alert = 'alertname="Lag",group="g",severity="page"'
     return {
         "otel": recorded(0, "otel_kafkametrics_runbook_names", "jmx_narrow", skip=range(60, 70)),
@@ -191,6 +145,189 @@ def made() -> dict[str, Recording]:
                 for name in ("kafka_consumer_group_lag", "kafka_consumer_group_offset")
             ),
         ),
+        "long": own(
+            60,
+            ("kafka_consumer_group_lag", lag("g"), lambda _: 7),
+            ("kafka_consumer_group_offset", lag("g"), lambda step: step),
+        ),
+        "two_clusters": together(
+            own(
+                62,
+                ("kafka_consumergroup_group_lag", lag("g") + ',cluster_name="a"', lambda _: 5),
+                ("kafka_consumergroup_group_offset", lag("g") + ',cluster_name="a"', lambda s: s),
+                # the other cluster has a topic of the same name, with far more in it
+                (
+                    "kafka_partition_latest_offset",
+                    'topic="t",partition="0",cluster_name="a"',
+                    lambda s: s + 5,
+                ),
+                (
+                    "kafka_partition_latest_offset",
+                    'topic="t",partition="0",cluster_name="b"',
+                    lambda _: 10**6,
+                ),
+                ("kafka_consumergroup_group_lag", lag("h") + ',cluster_name="b"', lambda _: 9),
+            ),
+            *(
+                own(
+                    62,
+                    (
+                        "kafka_server_replicamanager_underreplicatedpartitions",
+                        f'cluster_name="{cluster}"',
+                        lambda _, n=count: n,
+                    ),
+                    instance=f"{cluster}-1:9404",
+                )
+                for cluster, count in (("a", 0), ("b", 7))
+            ),
+        ),
+        "namesake": together(
+            own(
+                76,
+                ("kafka_consumer_group_lag", lag("g") + ',cluster="a"', lambda _: 5),
+                ("kafka_consumer_group_offset", lag("g") + ',cluster="a"', lambda s: s),
+                *(
+                    (
+                        "kafka_consumergroup_lag",
+                        f'consumergroup="g",topic="t",partition="0",cluster="{cluster}"',
+                        lambda _, n=number: n,
+                    )
+                    for cluster, number in (("a", 6), ("b", 9000))
+                ),
+                (
+                    "klag_consumer_lag",
+                    'consumer_group="g",topic="t",partition="0",cluster="b"',
+                    lambda _: 9000,
+                ),
+            ),
+        ),
+        "unnamed_cluster": together(
+            own(
+                64,
+                ("kafka_consumer_group_lag", lag("g"), lambda _: 5),
+                ("kafka_consumer_group_offset", lag("g"), lambda s: s),
+            ),
+            *(
+                own(
+                    64,
+                    (
+                        "kafka_server_replicamanager_underreplicatedpartitions",
+                        f'cluster="{cluster}"',
+                        lambda _: 7,
+                    ),
+                    instance=f"{cluster}-1:9404",
+                )
+                for cluster in ("a", "b")
+            ),
+        ),
+        "strimzi": together(
+            recorded(66, "strimzi_metrics_reporter_020", changing=idle_for_nine_tenths),
+            own(
+                66,
+                ("kafka_consumer_group_lag", of_deploy, lambda _: 41),
+                ("kafka_consumer_group_offset", of_deploy, lambda _: 950),
+            ),
+        ),
+        "redpanda_throttled": own(
+            68,
+            (
+                "redpanda_kafka_consumer_group_committed_offset",
+                'redpanda_group="g",redpanda_topic="t",redpanda_partition="0"',
+                lambda s: s,
+            ),
+            (
+                "redpanda_kafka_max_offset",
+                'redpanda_namespace="kafka",redpanda_topic="t",redpanda_partition="0"',
+                lambda s: s,
+            ),
+            *(
+                (
+                    "redpanda_kafka_quotas_client_quota_throttle_time_bucket",
+                    f'redpanda_quota_rule="kafka_client_id",redpanda_quota_type="{kind}",le="{le}"',
+                    lambda s, n=count: n * s,
+                )
+                for kind, le, count in (
+                    ("fetch_quota", "0.5", 0),
+                    ("fetch_quota", "1", 10),
+                    ("fetch_quota", "+Inf", 10),
+                    ("produce_quota", "0.5", 10),
+                    ("produce_quota", "1", 10),
+                    ("produce_quota", "+Inf", 10),
+                )
+            ),
+        ),
+        "pods": own(
+            70,
+            ("kafka_consumer_group_lag", lag("g"), lambda _: 7),
+            ("kafka_consumer_group_offset", lag("g"), lambda s: s),
+            *(
+                (name, f'namespace="apps",pod="{pod}",container="{container}"{more}', value)
+                for pod in ("worker-1", "workerbee-1")
+                for name, container, more, value in (
+                    ("kube_pod_container_status_restarts_total", "app", "", lambda s: s // 60),
+                    (
+                        "kube_pod_container_status_last_terminated_reason",
+                        "app",
+                        ',reason="OOMKilled"',
+                        lambda s: 1 if s >= 60 else None,
+                    ),
+                    ("container_cpu_usage_seconds_total", "app", "", lambda s: 2.0 * s),
+                    ("container_cpu_usage_seconds_total", "", "", lambda s: 9.0 * s),
+                    ("container_cpu_cfs_periods_total", "app", "", lambda s: 50 * s),
+                    ("container_cpu_cfs_throttled_periods_total", "app", "", lambda s: 20 * s),
+                    ("container_memory_working_set_bytes", "app", "", lambda _: 3e8),
+                    ("container_memory_working_set_bytes", "POD", "", lambda _: 1e6),
+                    (
+                        "kube_pod_container_resource_limits",
+                        "app",
+                        ',resource="memory",unit="byte"',
+                        lambda _: 4e8,
+                    ),
+                    (
+                        "kube_pod_container_resource_limits",
+                        "app",
+                        ',resource="cpu",unit="core"',
+                        lambda _: 1,
+                    ),
+                )
+            ),
+        ),
+        "acme": together(
+            own(
+                72,
+                *(
+                    (name, f'cg="g",topic="t",partition="0",env="{env}"', value)
+                    for env, n in (("prod", 1), ("test", 1000))
+                    for name, value in (
+                        ("acme_lag_thousands", lambda _, n=n: 2 * n),
+                        ("acme_offset", lambda s, n=n: n * s),
+                        ("acme_end", lambda s, n=n: n * s + 2000 * n),
+                    )
+                ),
+            ),
+        ),
+        "many": own(
+            74,
+            *(
+                (name, labels, value)
+                for n in range(101)
+                for name, labels, value in (
+                    ("kafka_consumer_group_lag", lag("g", str(n)), lambda _: 5),
+                    ("kafka_consumer_group_offset", lag("g", str(n)), lambda s: s),
+                    (
+                        "kafka_partition_current_offset",
+                        f'topic="t",partition="{n}"',
+                        lambda s: s + 5,
+                    ),
+                    ("kafka_partition_oldest_offset", f'topic="t",partition="{n}"', lambda _: 0),
+                    (
+                        "kafka_consumergroup_lag",
+                        f'consumergroup="g",topic="t",partition="{n}"',
+                        lambda _, n=n: -1 if n == 100 else 5,
+                    ),
+                )
+            ),
+        ),
         "nothing": own(26, ("process_cpu_seconds_total", 'a="b"', lambda step: step)),
     }
 
@@ -201,56 +338,12 @@ RECORDINGS = made()
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve all recordings from one real Prometheus."""
-    parts = install(("prometheus",))
-    require(parts, "prometheus")
-    artifact = parts["prometheus"]
-    assert isinstance(artifact, Artifact)
-    folder = tmp_path_factory.mktemp("prometheus")
-    lines = [line for recording in RECORDINGS.values() for line in recording.lines]
-    page = folder / "recorded.txt"
-    page.write_text("\n".join([*lines, "# EOF", ""]), encoding="utf-8")
-    subprocess.run(
-        [artifact.files["promtool"], "tsdb", "create-blocks-from", "openmetrics", page,
-         folder / "tsdb"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    (folder / "prometheus.yml").write_text("global: {}\n", encoding="utf-8")
-    (port,) = free_ports(1)
-    address = f"127.0.0.1:{port}"
-    ledger = Ledger(folder / "lab")
-
-    def ready() -> str | None:
-        try:
-            with urllib.request.urlopen(f"http://{address}/-/ready", timeout=2):
-                return None
-        except OSError as error:
-            return str(error)
-
-    ledger.start(
-        "prometheus",
-        [
-            artifact.files["prometheus"],
-            f"--config.file={folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={folder / 'tsdb'}",
-            "--storage.tsdb.retention.time=100y",
-            f"--web.listen-address={address}",
-        ],
-        ready=ready,
-        timeout=60,
-    )
-    try:
-        yield f"http://{address}"
-    finally:
-        ledger.stop()
+    with serving(tmp_path_factory.mktemp("prometheus"), RECORDINGS.values()) as address:
+        yield address
 
 
 def fetched(url: str, name: str, group: str, topics: tuple[str, ...] = ()) -> Answer:
-    scope = RECORDINGS[name].scope(group, topics)
-    answer = PrometheusSource(url, HttpLogin()).fetch(scope, budget_seconds=60)
-    failed = answer.queries[answer.queries["outcome"].isin(["failed", "timeout", "denied"])]
-    assert failed.empty, failed[["statement", "detail"]].to_dict("records")
-    return answer
+    return ask(url, RECORDINGS[name].scope(group, topics))
 
 
 def one_scrape(answer: Answer) -> pd.DataFrame:
@@ -448,14 +541,132 @@ def test_a_window_in_many_requests_is_the_same_as_in_one(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = fetched(url, "churn", "g").frames["offsets"]
-    monkeypatch.setattr(module, "POINTS_PER_REQUEST", 7)
+    monkeypatch.setattr(grid_module, "POINTS_PER_REQUEST", 7)
     parts = fetched(url, "churn", "g").frames["offsets"]
     pd.testing.assert_frame_equal(whole.drop(columns="query_id"), parts.drop(columns="query_id"))
 
 
-def test_a_long_window_is_thinned_and_says_so(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POINTS_PER_SERIES", 20)
-    answer = fetched(url, "churn", "g")
-    assert answer.facts["step_seconds"] == "30"
+def test_a_long_window_is_thinned_and_says_so(url: str) -> None:
+    """Twenty hours at a scrape every 5 s are more points than one series may have."""
+    scope = RECORDINGS["long"].scope("g")
+    answer = ask(url, replace(scope, start=scope.end - pd.Timedelta(hours=20)))
+    assert answer.facts["step_seconds"] == "8"
     assert "thinned from 5 s" in answer.detail
-    assert len(answer.frames["offsets"]) == 20
+    assert len(answer.frames["offsets"]) == pytest.approx(SCRAPED * INTERVAL / 8, abs=2)
+
+
+def test_another_cluster_with_a_topic_of_the_same_name_is_left_out(url: str) -> None:
+    answer = fetched(url, "two_clusters", "g")
+    offsets = answer.frames["offsets"]
+    assert (offsets["log_end_offset"] - offsets["committed_offset"]).eq(5).all()
+    assert answer.facts["cluster_label"] == "cluster_name=a"
+    assert "neighbours" not in answer.frames
+
+
+def test_a_group_of_the_same_name_in_another_cluster_is_no_second_opinion(url: str) -> None:
+    answer = fetched(url, "namesake", "g")
+    assert (answer.facts["dialect"], answer.facts["cluster_label"]) == ("otel", "cluster=a")
+    opinions = answer.frames["second_opinions"]
+    assert set(opinions["dialect"]) == {"kafka_exporter"}
+    assert set(opinions["lag_messages"]) == {6}
+
+
+def test_only_the_brokers_of_the_groups_own_cluster_count(url: str) -> None:
+    brokers = fetched(url, "two_clusters", "g").frames["broker_metrics"]
+    assert set(brokers["instance"]) == {"a-1:9404"}
+
+
+def test_brokers_that_may_be_of_any_of_two_clusters_are_left_out_and_it_is_said(url: str) -> None:
+    answer = fetched(url, "unnamed_cluster", "g")
+    assert "broker_metrics" not in answer.frames
+    (blind,) = [blind for blind in answer.blind if blind.what == "which brokers are the group's"]
+    assert "cluster=a, cluster=b" in blind.why
+
+
+def test_idleness_counted_in_nanoseconds_becomes_a_ratio(url: str) -> None:
+    brokers = fetched(url, "strimzi", "deployment-worker").frames["broker_metrics"]
+    idle = brokers[brokers["metric"] == "request_handler_idle_ratio"]["value"]
+    assert set(idle.tail(SCRAPED // 2).round(6)) == {0.9}
+
+
+def test_the_brokers_own_log_offsets_stand_in_for_those_an_exporter_does_not_write(
+    url: str,
+) -> None:
+    row = one_scrape(fetched(url, "strimzi", "deployment-worker")).iloc[0]
+    assert (row["log_end_offset"], row["log_start_offset"]) == (991, 0)
+
+
+def test_redpandas_throttling_is_told_per_kind_of_quota(url: str) -> None:
+    brokers = fetched(url, "redpanda_throttled", "g").frames["broker_metrics"]
+    last = brokers[brokers["metric"] == "throttle_seconds"].groupby("instance")["value"].last()
+    assert last.index.str.contains("redpanda_quota_type=(?:fetch|produce)_quota").all()
+    assert last[last.index.str.contains("fetch_quota")].iloc[0] > 0.9
+
+
+def test_the_history_of_the_consumers_containers_is_read_and_no_other_pods(url: str) -> None:
+    workload = Workload(namespace="apps", name="worker")
+    runbook = Runbook(title="test", groups=(Group(name="g", workload=workload),))
+    answer = ask(url, RECORDINGS["pods"].scope("g", runbook=runbook))
+    metrics = answer.frames["pod_metrics"]
+    assert set(metrics["pod"]) == {"worker-1"}
+    assert set(metrics["container"]) == {"app"}
+    last = metrics.groupby("metric")["value"].last()
+    assert last.to_dict() == pytest.approx(
+        {
+            "restarts": 1,
+            "oom_killed": 1,
+            "cpu_cores": 2 / INTERVAL,
+            "cpu_throttled_ratio": 0.4,
+            "memory_bytes": 3e8,
+            "memory_limit_bytes": 4e8,
+        }
+    )
+
+
+def test_without_a_workload_in_the_runbook_no_pod_is_guessed(url: str) -> None:
+    assert "pod_metrics" not in fetched(url, "pods", "g").frames
+
+
+def test_names_of_the_users_own_mapping_are_read_with_its_labels_and_units(url: str) -> None:
+    own_names = OwnDialect(
+        id="acme",
+        lag="acme_lag_thousands",
+        committed="acme_offset",
+        log_end="acme_end",
+        group="cg",
+        where={"env": "prod"},
+        factor={"acme_lag_thousands": 1000},
+    )
+    scope = RECORDINGS["acme"].scope("g")
+    answer = ask(url, scope, [own_names])
+    offsets = answer.frames["offsets"]
+    assert (answer.facts["dialect"], answer.status) == ("acme", "ok")
+    assert set(offsets["lag_messages"]) == {2000}
+    assert (offsets["log_end_offset"] - offsets["committed_offset"]).eq(2000).all()
+    assert ask(url, scope).facts["dialect"] == "none"
+
+
+def test_a_second_opinion_on_very_many_partitions_is_by_topic_and_leaves_the_unknown_out(
+    url: str,
+) -> None:
+    answer = fetched(url, "many", "g")
+    assert (answer.facts["dialect"], answer.facts["cross_dialects"]) == ("otel", "kafka_exporter")
+    opinions = answer.frames["second_opinions"]
+    assert opinions["partition"].isna().all()
+    assert set(opinions["lag_messages"]) == {500}
+    assert len(opinions) <= 121
+    told = disagreements(answer.frames["offsets"], opinions)
+    assert told == ()  # 505 and 500: less than 5 %
+
+
+def test_the_runbooks_alert_on_a_metric_that_does_not_exist_is_said_to_be_dead(url: str) -> None:
+    def dead(name: str, group: str) -> list[Blind]:
+        answer = ask(url, RECORDINGS[name].scope(group, runbook=load()))
+        return [blind for blind in answer.blind if blind.what == "the runbook's alerts"]
+
+    (blind,) = dead("kafka_exporter", "orders-svc")
+    assert "kafka_consumer_group_lag and kafka_consumer_group_offset are no names of" in blind.why
+    assert blind.fix == "Alert on kafka_consumergroup_lag instead."
+    assert dead("otel", "deployment-worker") == []
+    # with metric suffixes the collector writes other names than the runbook's
+    assert len(dead("otel_ratio", "deployment-worker")) == 1

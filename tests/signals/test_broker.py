@@ -171,3 +171,69 @@ def test_no_throttle_metric_is_not_checked_and_zero_is_absent():
     none = incidents.with_tables(SLOW, broker_metrics=frames.empty("broker_metrics"))
     assert brokers(none)["client_throttled"].outcome == "not_checked"
     assert brokers(CALM)["client_throttled"].outcome == "absent"
+
+
+def throttled(*clients: str):
+    rows = [
+        {
+            "timestamp": incidents.moment(second),
+            "metric": "throttle_seconds",
+            "instance": f"b1:9404 fetch client_id={client}",
+            "value": 2.0,
+            "unit": "seconds",
+            "query_id": "prometheus-04",
+        }
+        for second in range(0, incidents.SECONDS, incidents.STEP)
+        for client in clients
+    ]
+    return incidents.with_tables(SLOW, broker_metrics=frames.normalise("broker_metrics", rows))
+
+
+def test_a_client_of_the_group_that_is_held_back_is_told_among_others():
+    check = brokers(throttled("mirror-maker", incidents.PODS[0]))["client_throttled"]
+    assert incidents.PODS[0] in check.findings[0].statement
+
+
+def test_a_client_of_another_group_that_is_held_back_is_not_ours():
+    check = brokers(throttled("mirror-maker", incidents.PODS[0] + "-other"))["client_throttled"]
+    assert check.outcome == "absent"
+    assert "2 other(s)" in check.reason
+
+
+def idle(low, gone=()):
+    rows = [
+        {
+            "timestamp": incidents.moment(second),
+            "metric": "request_handler_idle_ratio",
+            "instance": "b1:9404",
+            "value": 0.05 if second in low else 0.95,
+            "unit": "ratio",
+            "query_id": "prometheus-04",
+        }
+        for second in range(0, incidents.SECONDS, incidents.STEP)
+        if second not in gone
+    ]
+    return incidents.with_tables(SLOW, broker_metrics=frames.normalise("broker_metrics", rows))
+
+
+FAULT = incidents.FAULT
+
+
+def test_low_idle_ratios_of_a_broker_that_has_just_started_are_no_overload():
+    """lag.md Q34: gone for a minute, then low for less than two."""
+    made = idle(range(FAULT + 60, FAULT + 170), gone=range(FAULT, FAULT + 60))
+    assert not metric_findings(made)
+
+
+def test_low_idle_ratios_that_outlast_the_start_are_an_overload():
+    made = idle(range(FAULT + 60, incidents.SECONDS), gone=range(FAULT, FAULT + 60))
+    assert metric_findings(made)
+
+
+def test_low_idle_ratios_of_a_broker_that_did_not_start_are_an_overload():
+    assert metric_findings(idle(range(FAULT + 60, FAULT + 170)))
+
+
+def metric_findings(made):
+    found = brokers(made)["broker_degraded"].findings
+    return [f for f in found if "request_handler_idle_ratio" in f.id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import incidents
+import pandas as pd
 import pytest
 
 from lagkit import frames, runbook
@@ -113,7 +114,8 @@ def test_the_consumers_pods_are_not_the_downstreams():
 
 
 def test_a_group_without_a_downstream_has_none_to_check():
-    made = replace(SLOW, runbook=runbook.Runbook(title="t"))
+    made = incidents.with_tables(SLOW, downstream=frames.empty("downstream"))
+    made = replace(made, runbook=runbook.Runbook(title="t"))
     seen = dependencies(made)
     assert {check.outcome for check in seen.values()} == {"not_checked"}
     assert "names no downstream" in seen["downstream_slow"].reason
@@ -122,3 +124,78 @@ def test_a_group_without_a_downstream_has_none_to_check():
 def test_a_downstream_that_was_not_asked_is_not_checked():
     made = incidents.without(SLOW, "downstream", "kubernetes")
     assert {check.outcome for check in dependencies(made).values()} == {"not_checked"}
+
+
+# -- waiting for capacity, and latencies out of Prometheus
+
+
+def test_jobs_that_wait_longer_to_be_started_are_told_and_one_that_still_waits_counts():
+    made = SLOW
+    jobs = made.jobs.copy()
+    jobs["elapsed_seconds"] = 0.05
+    jobs.loc[late(jobs), "started_at"] = jobs["timestamp"] + pd.Timedelta("20s")
+    last = jobs.index[late(jobs)][-3:]
+    jobs.loc[last, ["started_at", "finished_at"]] = pd.NaT
+    jobs.loc[last, "status"] = "pending"
+    check = dependencies(incidents.with_tables(made, jobs=jobs))["downstream_slow"]
+    found = {finding.id: finding for finding in check.findings}["downstream_slow:awx/queue"]
+    assert found.value == pytest.approx(20, abs=1)
+    assert found.baseline < 1
+    assert found.onset >= incidents.moment(incidents.FAULT)
+
+
+def latency(before: float, after: float):
+    """Return the slow incident with a latency that changes at the fault, and no other evidence."""
+    rows = [
+        {
+            "timestamp": incidents.moment(second),
+            "target": "billing",
+            "check": "latency",
+            "url": "http://prometheus/api/v1/query_range",
+            "ok": True,
+            "value": before if second < incidents.FAULT else after,
+            "unit": "seconds",
+            "query_id": "downstream-09",
+        }
+        for second in range(0, incidents.SECONDS, 15)
+    ]
+    made = incidents.with_tables(
+        SLOW, jobs=frames.empty("jobs"), downstream=frames.empty("downstream")
+    )
+    return incidents.added(made, "downstream", *rows)
+
+
+def test_calls_that_got_slower_in_prometheus_are_told_with_both_times():
+    check = dependencies(latency(0.2, 3.0))["downstream_slow"]
+    (found,) = check.findings
+    assert (found.id, found.value, found.baseline) == ("downstream_slow:billing/latency", 3.0, 0.2)
+    assert abs((found.onset - incidents.moment(incidents.FAULT)).total_seconds()) <= 30
+
+
+def test_calls_as_quick_as_before_are_absent_and_their_time_is_told():
+    check = dependencies(latency(0.2, 0.21))["downstream_slow"]
+    assert check.outcome == "absent"
+    assert "calls of billing take 0.21 s, before 0.2 s" in check.reason
+
+
+def test_a_full_awx_is_failing_by_its_capacity():
+    row = {
+        "timestamp": incidents.moment(incidents.SECONDS),
+        "target": "awx",
+        "check": "capacity of awx-1",
+        "url": "http://awx/api/v2/instances/",
+        "ok": False,
+        "detail": "200 of 200 forks taken, 190 jobs running",
+        "value": 1.0,
+        "unit": "share of capacity",
+        "query_id": "downstream-09",
+    }
+    check = dependencies(incidents.added(SLOW, "downstream", row))["downstream_failing"]
+    assert "200 of 200 forks taken" in {finding.quote for finding in check.findings}.pop()
+
+
+def test_probes_of_ones_own_are_judged_without_an_entry_in_the_runbook():
+    made = latency(0.2, 3.0)
+    group = made.runbook.groups[0].model_copy(update={"downstream": ()})
+    made = replace(made, runbook=made.runbook.model_copy(update={"groups": (group,)}))
+    assert dependencies(made)["downstream_slow"].outcome == "present"

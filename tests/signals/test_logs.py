@@ -110,6 +110,31 @@ def test_one_line_about_a_lost_place_in_the_group_is_enough(text, kind):
     assert seen[kind].outcome == "present"
 
 
+# -- logins and rights
+
+
+def test_a_refused_login_is_told_by_itself_and_is_no_lost_broker():
+    text = (
+        "[Consumer clientId=c1, groupId=g] Connection to node -1 (kafka/10.0.0.7:9092) failed "
+        "authentication due to: Authentication failed: Invalid username or password"
+    )
+    seen = words(incidents.saying(quiet(), *repeated(text)))
+    assert seen["access_refused"].outcome == "present"
+    assert "(java)" in seen["access_refused"].findings[0].statement
+    assert seen["transport_errors"].outcome == "absent"
+
+
+def test_the_library_that_writes_a_line_is_named():
+    seen = words(incidents.saying(quiet(), *repeated(CLIENT_WORDS[0])))
+    assert "(librdkafka)" in seen["transport_errors"].findings[0].statement
+
+
+def test_a_time_out_of_an_http_client_needs_no_name_of_the_downstream():
+    text = "HTTPSConnectionPool(host='jobs.example', port=443): Read timed out. (read timeout=5)"
+    made = incidents.saying(quiet("slow"), *repeated(text, level="INFO"))
+    assert words(made)["downstream_complaints"].outcome == "present"
+
+
 # -- the same record
 
 
@@ -143,6 +168,13 @@ def test_a_record_named_once_where_the_group_is_stuck_is_enough_if_it_cannot_be_
     text = f"cannot decode {TOPIC}[2]@{STUCK}: JSONDecodeError"
     made = incidents.saying(POISON, (FAULT + 30, 1, "ERROR", text))
     assert words(made)["same_record_fails"].outcome == "present"
+
+
+def test_a_record_is_read_from_an_exceptions_own_line_which_has_no_level():
+    text = f"o.a.k.RecordDeserializationException: Error deserializing VALUE for partition {TOPIC}-2 at offset {STUCK}. If needed"  # noqa: E501
+    lines = [(second, pod, None, line) for second, pod, _, line in repeated(text)]
+    check = words(incidents.saying(POISON, *lines))["same_record_fails"]
+    assert check.findings[0].id == f"same_record_fails:2@{STUCK}"
 
 
 def test_a_record_that_failed_before_the_onset_is_not_why():

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from lagkit import frames
+from lagkit.investigation import investigate
 from lagkit.signals import partitions
 
 TOPIC = incidents.TOPIC
@@ -58,6 +59,33 @@ def test_a_topic_of_one_partition_cannot_tell_a_stuck_record_from_a_stopped_grou
     assert shape(incidents.with_tables(made, offsets=one))["partition_frozen"].outcome == (
         "not_checked"
     )
+
+
+def by_topic(made):
+    """Return the incident as an exporter tells it that knows topics and no partition."""
+    known = made.offsets.loc[made.offsets["committed_offset"] >= 0]
+    sums = known.groupby(["timestamp", "group", "topic"], as_index=False).agg(
+        committed_offset=("committed_offset", "sum"),
+        log_end_offset=("log_end_offset", "sum"),
+        lag_messages=("lag_messages", "sum"),
+        query_id=("query_id", "first"),
+    )
+    table = frames.normalise("offsets", sums.assign(partition=frames.WHOLE_TOPIC))
+    return incidents.with_tables(made, offsets=table)
+
+
+@pytest.mark.parametrize("kind", ["poison_retry", "slow", "skew"])
+def test_where_only_topics_are_told_no_partition_is_blamed_and_none_cleared(kind):
+    """lag.md Q12: not assessable, not absent."""
+    checks = shape(by_topic(incidents.make(kind)))
+    assert {check.outcome for check in checks.values()} == {"not_checked"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"), [("slow", "slow_processing"), ("down", "consumer_down"), ("calm", "none")]
+)
+def test_where_only_topics_are_told_the_rest_still_finds_the_cause(kind, cause):
+    assert investigate(by_topic(incidents.make(kind))).verdict.verdict.cause == cause
 
 
 def test_seconds_of_snapshots_show_no_stuck_record_and_refute_none():

@@ -208,3 +208,171 @@ def test_without_pods_but_with_a_workload_replicas_are_still_told():
     seen = consumers(made)
     assert seen["pods_unavailable"].outcome == "present"
     assert seen["containers_failing"].outcome == "not_checked"
+
+
+# -- what scales the pods, what they stand on, what keeps them from being made
+
+
+def asked(incident):
+    """Return *incident* with the questions about autoscalers answered."""
+    row = incident.queries.iloc[0].to_dict()
+    rows = [
+        {**row, "query_id": f"kubernetes-9{number}", "source": "kubernetes", "outcome": "ok",
+         "statement": f"GET /apis/x/namespaces/stoa-system/{path}"}
+        for number, path in enumerate(("horizontalpodautoscalers?limit=500", "events?limit=500"))
+    ]  # fmt: skip
+    return incidents.added(incident, "queries", *rows)
+
+
+def scaler(incident, **values):
+    row = {
+        "timestamp": incidents.moment(incidents.SECONDS),
+        "namespace": "stoa-system",
+        "autoscaler": "by-lag",
+        "kind": "HorizontalPodAutoscaler",
+        "workload": "control-plane-api",
+        "role": "consumer",
+        "min_replicas": 1,
+        "max_replicas": 6,
+        "query_id": "kubernetes-90",
+    }
+    return incidents.added(asked(incident), "autoscalers", {**row, **values})
+
+
+def event(second: float, **values):
+    at = incidents.moment(second)
+    return {
+        "timestamp": at,
+        "first_at": at,
+        "namespace": "stoa-system",
+        "kind": "HorizontalPodAutoscaler",
+        "name": "by-lag",
+        "type": "Normal",
+        "reason": "SuccessfulRescale",
+        "message": "New size: 1; reason: All metrics below target",
+        "count": 1,
+        "query_id": "kubernetes-91",
+        **values,
+    }
+
+
+def test_an_autoscaler_that_scaled_just_before_the_onset_is_told_with_its_time():
+    made = incidents.added(scaler(SLOW), "events", event(incidents.FAULT - 10))
+    check = consumers(made)["scaled_near_onset"]
+    (found,) = check.findings
+    assert found.onset == incidents.moment(incidents.FAULT - 10)
+    assert "scaled 1 time" in found.statement
+    assert "New size: 1" in found.quote
+
+
+def test_scaling_again_and_again_after_the_onset_counts_its_repeats():
+    made = incidents.added(scaler(SLOW), "events", event(incidents.FAULT + 300, count=4))
+    (found,) = consumers(made)["scaled_near_onset"].findings
+    assert found.value == 4
+
+
+def test_scaling_long_before_the_onset_did_not_bring_it():
+    made = incidents.added(scaler(SLOW), "events", event(incidents.FAULT - 500))
+    assert consumers(made)["scaled_near_onset"].outcome == "absent"
+
+
+def test_what_a_rollout_scales_is_no_scaling():
+    at = incidents.FAULT - 10
+    rolled = {
+        **SLOW.rollouts.iloc[0].to_dict(),
+        "timestamp": incidents.moment(at - 20),
+        "replica_set": "control-plane-api-new",
+        "revision": 9,
+    }
+    scaled = event(at, kind="Deployment", name="control-plane-api", reason="ScalingReplicaSet")
+    made = incidents.added(asked(SLOW), "events", scaled)
+    assert consumers(made)["scaled_near_onset"].outcome == "present"
+    made = incidents.added(made, "rollouts", rolled)
+    assert consumers(made)["scaled_near_onset"].outcome == "absent"
+
+
+def test_without_the_question_scaling_is_not_checked():
+    checks = consumers(SLOW)
+    assert checks["scaled_near_onset"].outcome == "not_checked"
+    assert checks["replicas_capped"].outcome == "not_checked"
+    assert checks["nodes_unwell"].outcome == "not_checked"
+
+
+def test_an_autoscaler_that_wants_more_than_its_maximum_is_told():
+    made = scaler(SLOW, limited_by_max=True, max_replicas=3)
+    check = consumers(made)["replicas_capped"]
+    assert "wants more than its maximum of 3 pods" in check.findings[0].statement
+
+
+def test_as_many_pods_as_partitions_leave_an_autoscaler_nothing_to_add():
+    made = scaler(SLOW, limited_by_max=False)
+    assert consumers(made)["replicas_capped"].outcome == "absent"
+    consumer = made.workloads["role"] == "consumer"
+    made = incidents.edited(made, "workloads", lambda _: consumer, ready_replicas=6)
+    (found,) = consumers(made)["replicas_capped"].findings
+    assert "6 pods are ready for 6 partitions" in found.statement
+
+
+def test_who_scaled_to_zero_is_named():
+    made = scaler(
+        incidents.make("scaled_to_zero"), kind="ScaledObject", min_replicas=0, active=False
+    )
+    statement = consumers(made)["pods_unavailable"].findings[0].statement
+    assert statement.endswith("is scaled to zero by ScaledObject by-lag")
+
+
+def test_a_quota_that_keeps_pods_from_being_made_is_told_in_the_servers_words():
+    replica_set = SLOW.pods.loc[SLOW.pods["role"] == "consumer", "replica_set"].iloc[0]
+    refused = event(
+        incidents.FAULT + 20,
+        kind="ReplicaSet",
+        name=replica_set,
+        type="Warning",
+        reason="FailedCreate",
+        message='pods "x" is forbidden: exceeded quota: few, requested: pods=1, used: pods=3',
+    )
+    made = incidents.added(SLOW, "events", refused)
+    found = consumers(made)["pods_unavailable"].findings[0]
+    assert "cannot make its pods: a quota is used up" in found.statement
+    assert "exceeded quota: few" in found.quote
+    assert found.onset == incidents.moment(incidents.FAULT + 20)
+    old = incidents.added(SLOW, "events", {**refused, **event(10, **{
+        key: refused[key] for key in ("kind", "name", "type", "reason", "message")
+    })})  # fmt: skip
+    assert consumers(old)["pods_unavailable"].outcome == "absent"
+
+
+def node(**values):
+    name = SLOW.pods.loc[SLOW.pods["role"] == "consumer", "node"].iloc[0]
+    row = {
+        "timestamp": incidents.moment(incidents.SECONDS),
+        "node": name,
+        "ready": True,
+        "cordoned": False,
+        "query_id": "kubernetes-92",
+    }
+    return incidents.added(SLOW, "nodes", {**row, **values})
+
+
+def test_a_node_that_is_not_ready_is_told_with_the_pods_on_it():
+    made = node(
+        ready=False,
+        changed_at=incidents.moment(incidents.FAULT + 5),
+        condition="Ready=Unknown NodeStatusUnknown: Kubelet stopped posting node status.",
+    )
+    (found,) = consumers(made)["nodes_unwell"].findings
+    assert "of the consumer's pods is not ready" in found.statement
+    assert found.onset == incidents.moment(incidents.FAULT + 5)
+    assert "stopped posting" in found.quote
+
+
+def test_a_pressure_that_is_older_than_the_onset_did_not_begin_with_it():
+    made = node(pressure="MemoryPressure", changed_at=incidents.moment(0))
+    (found,) = consumers(made)["nodes_unwell"].findings
+    assert "under pressure (MemoryPressure)" in found.statement
+    assert found.onset is None
+
+
+@pytest.mark.parametrize("ready", [True, None])
+def test_a_node_that_is_ready_or_has_never_told_is_not_unwell(ready):
+    assert consumers(node(ready=ready))["nodes_unwell"].outcome == "absent"

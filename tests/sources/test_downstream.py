@@ -43,8 +43,17 @@ def page(*jobs: dict[str, Any]) -> dict[str, Any]:
     return {"count": len(jobs), "next": None, "results": list(jobs)}
 
 
+INSTANCE = {"id": 1, "hostname": "awx-1", "node_type": "hybrid", "capacity": 57,
+            "consumed_capacity": 4, "jobs_running": 2, "enabled": True, "errors": ""}  # fmt: skip
+
+
 def awx(handler: Handler, asked: Asked) -> None:
-    handler.json(200, PING if asked.path == "/api/v2/ping/" else page(job(1), job(2)))
+    answers = {"/api/v2/ping/": PING, "/api/v2/instances/": page(INSTANCE)}
+    handler.json(200, answers.get(asked.path) or page(job(1), job(2)))
+
+
+def pings(answer: Answer) -> pd.DataFrame:
+    return answer.frames["downstream"].query("check in ['ping', 'probe']")
 
 
 def look(
@@ -78,7 +87,7 @@ def test_healthy_awx_is_probed_and_its_jobs_are_read() -> None:
     with serving(awx) as stub:
         answer = look(stub.url)
     assert answer.status == "ok"
-    probes = answer.frames["downstream"]
+    probes = pings(answer)
     assert probes["ok"].tolist() == [True] * PROBES
     assert (probes["latency_seconds"] > 0).all()
     assert answer.frames["jobs"]["job_id"].tolist() == ["2", "1"]
@@ -115,7 +124,7 @@ def test_broken_downstream_is_evidence_and_provenance(respond: Any) -> None:
     assert not answer.frames["downstream"]["ok"].any()
     assert set(answer.queries["outcome"]) == {"failed"}
     assert answer.frames["jobs"].empty
-    assert [blind.what for blind in answer.blind] == ["jobs of awx"]
+    assert [blind.what for blind in answer.blind] == ["capacity of awx", "jobs of awx"]
 
 
 def test_nobody_listening_is_evidence_too() -> None:
@@ -148,8 +157,8 @@ def test_denied_jobs_name_the_setting_that_is_missing() -> None:
     with serving(respond) as stub:
         answer = look(stub.url)
     assert answer.frames["downstream"]["ok"].all()
-    (blind,) = answer.blind
-    assert "downstream_login.awx" in blind.fix
+    assert {blind.what for blind in answer.blind} == {"capacity of awx", "jobs of awx"}
+    assert all("downstream_login.awx" in blind.fix for blind in answer.blind)
     assert answer.queries["outcome"].iloc[-1] == "denied"
 
 
@@ -201,11 +210,11 @@ def test_a_busy_awx_is_sampled_over_the_whole_window() -> None:
     assert "sampled" in answer.detail
 
 
-def test_a_quiet_awx_is_asked_for_its_jobs_once() -> None:
+def test_a_quiet_awx_is_asked_for_its_newest_jobs_once() -> None:
     with serving(awx) as stub:
         answer = look(stub.url)
         asked = [one for one in stub.asked if one.path == "/api/v2/jobs/"]
-    assert len(asked) == 1
+    assert len([one for one in asked if "status__in" not in one.fields]) == 1
     assert len(answer.frames["jobs"]) == 2
 
 

@@ -13,8 +13,8 @@ from lagkit.config import HttpLogin
 from lagkit.runbook import Runbook
 from lagkit.sources import Answer, Deadline, Scope
 from lagkit.sources.http import HttpFailure
-from lagkit.sources.prometheus import POINTS_PER_REQUEST, Grid, PrometheusSource, Server, decode
-from lagkit.sources.prometheus import _shift as shift
+from lagkit.sources.prometheus import Grid, PrometheusSource, Server, decode
+from lagkit.sources.prometheus.grid import POINTS_PER_REQUEST, shift
 
 START = pd.Timestamp("2026-01-05T08:00:00Z")
 END = START + pd.Timedelta(minutes=5)
@@ -91,7 +91,9 @@ def test_points_lie_on_multiples_of_the_step_inside_the_window() -> None:
 
 def test_parts_hold_every_point_once() -> None:
     grid = Grid.over(START, START + pd.Timedelta(seconds=5 * 3 * POINTS_PER_REQUEST + 12), 5)
-    points = [point for first, last in grid.parts() for point in range(first, last + 1, grid.step)]
+    points = [
+        point for part in grid.parts() for point in range(part.first, part.last + 1, grid.step)
+    ]
     assert points == list(range(grid.first, grid.last + 1, grid.step))
     assert len(grid.parts()) == 4
 
@@ -278,8 +280,7 @@ def test_a_later_part_that_fails_leaves_what_came_before() -> None:
         long = Scope("g", (), START, end, Runbook(title="test"))
         answer = PrometheusSource(stub.url, HttpLogin()).fetch(long, budget_seconds=20)
     assert answer.status == "partial"
-    # the step was widened to fit 10,000 points, so the first part ends where its last point is
-    assert len(answer.frames["offsets"]) == POINTS_PER_REQUEST
+    assert len(answer.frames["offsets"]) == Grid.over(START, end, 5).parts()[0].points
     assert (answer.queries["outcome"] == "partial").any()
 
 

@@ -1,0 +1,329 @@
+"""Monitoring that lies, on real servers: found out, named, and not believed.
+
+klag-exporter and the collector run with their own defaults, braedon's exporter as it comes from
+PyPI; the broker is Kafka 4.3.1. What they say is compared with what the broker says.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import lagkit as lk
+from lab import kafka
+from lab.install import Artifact, install
+from lab.processes import listening
+from lab.stack import Stack
+from lagkit.errors import NoSourceReadable
+
+from .conftest import require
+
+PARTS = ("kafka", "toxiproxy", "prometheus", "otel", "klag", "braedon")
+GROUP, TOPIC = "deployment-worker", "deploy-requests"
+LIVE_GROUP = "worker-848"
+NEIGHBOUR, NEIGHBOUR_TOPIC = "audit-writer", "api-events"
+PRODUCED, READ = 40.0, 20.0
+"""Messages a second: the group falls behind all the time."""
+HISTORY = (("otel", "kafka_consumer_group_lag", 9), ("klag", "kafka_consumergroup_group_lag", 4))
+"""Samples to wait for; klag-exporter needs a minute to see its first group."""
+HISTORY_SECONDS = 240
+FLAT_SECONDS = 70
+LOOKBACK = "4m"
+RESTARTS = 3
+COMMAND_SECONDS = 180
+
+
+# -- the workload ----------------------------------------------------------------------------
+
+
+def produce(bootstrap: str, topic: str, rate: float, over: threading.Event) -> None:
+    from confluent_kafka import Producer
+
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+    number = 0
+    while not over.wait(1 / rate):
+        producer.produce(topic, b"x", key=str(number).encode())
+        producer.poll(0)
+        number += 1
+
+
+def consume(
+    bootstrap: str, group: str, topic: str, pause: float, over: threading.Event, **more: str
+) -> None:
+    from confluent_kafka import Consumer
+
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": group,
+            "auto.offset.reset": "earliest",
+            "auto.commit.interval.ms": 1000,
+            "log_level": 0,
+            **more,
+        }
+    )
+    consumer.subscribe([topic])
+    while not over.is_set():
+        if consumer.poll(0.5) is not None:
+            over.wait(pause)
+    consumer.close()
+
+
+@contextmanager
+def workload(bootstrap: str) -> Iterator[None]:
+    over = threading.Event()
+    threads = [
+        threading.Thread(target=produce, args=(bootstrap, TOPIC, PRODUCED, over)),
+        threading.Thread(target=produce, args=(bootstrap, NEIGHBOUR_TOPIC, READ, over)),
+        threading.Thread(target=consume, args=(bootstrap, GROUP, TOPIC, 1 / READ, over)),
+        threading.Thread(target=consume, args=(bootstrap, NEIGHBOUR, NEIGHBOUR_TOPIC, 0, over)),
+        threading.Thread(
+            target=consume,
+            args=(bootstrap, LIVE_GROUP, TOPIC, 0, over),
+            kwargs={"group.protocol": "consumer"},
+        ),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+# -- what the servers say --------------------------------------------------------------------
+
+
+def value(url: str, expression: str) -> float | None:
+    """Return the one value of *expression* now, None if it has none."""
+    query = urllib.parse.urlencode({"query": expression})
+    with urllib.request.urlopen(f"{url}/api/v1/query?{query}", timeout=10) as answer:
+        result = json.load(answer)["data"]["result"]
+    return float(result[0]["value"][1]) if result else None
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str, *, pause: float = 1.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        time.sleep(pause)
+
+
+def unread(bootstrap: str) -> float:
+    """Return the group's lag by the broker itself."""
+    from confluent_kafka import ConsumerGroupTopicPartitions
+    from confluent_kafka.admin import AdminClient, OffsetSpec
+
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(GROUP)])
+    committed = {place: place.offset for place in asked[GROUP].result().topic_partitions}
+    ends = admin.list_offsets({place: OffsetSpec.latest() for place in committed})
+    return float(sum(ends[place].result().offset - at for place, at in committed.items()))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("lying")
+    with Stack(folder, parts=PARTS, honest_exporters=False) as stack:
+        for part in PARTS:
+            require(stack, part)
+        with workload(stack.kafka.bootstrap):
+            for dialect, name, samples in HISTORY:
+                lag = f'max(count_over_time({name}{{group="{GROUP}",partition="0"}}[5m]))'
+                url = stack.prometheus[dialect]
+                until(
+                    lambda url=url, lag=lag, samples=samples: (  # type: ignore[misc]
+                        (value(url, lag) or 0) >= samples
+                    ),
+                    HISTORY_SECONDS,
+                    f"{samples} samples of {dialect}",
+                )
+            yield stack
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lagkit", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+
+
+def sources(stack: Stack, dialect: str) -> tuple[str, ...]:
+    return ("--prometheus", stack.prometheus[dialect], "--bootstrap", stack.kafka.bootstrap)
+
+
+def investigated(stack: Stack, dialect: str, group: str = GROUP) -> dict[str, Any]:
+    """Return verdict.json of the real command."""
+    asked = ("investigate", group, "--since", LOOKBACK, *sources(stack, dialect))
+    done = run(*asked, "--no-report", "--json")
+    assert done.returncode == 0, done.stderr
+    verdict: dict[str, Any] = json.loads(done.stdout)
+    return verdict
+
+
+def only(verdict: dict[str, Any], kind: str) -> dict[str, Any]:
+    (found,) = [one for one in verdict["suspicions"] if one["kind"] == kind]
+    suspicion: dict[str, Any] = found
+    return suspicion
+
+
+# -- while all is well -----------------------------------------------------------------------
+
+
+def test_exporters_that_tell_the_truth_are_not_accused(lab: Stack) -> None:
+    for dialect in ("otel", "klag"):
+        assert investigated(lab, dialect)["suspicions"] == []
+
+
+def test_members_0_of_a_live_group_of_the_new_protocol_is_the_exporters_fault(lab: Stack) -> None:
+    verdict = investigated(lab, "otel", LIVE_GROUP)
+    told = only(verdict, "members_unseen")
+    assert "OpenTelemetry" in told["exporter"]
+    assert told["instance"].startswith("job otel at 127.0.0.1:")
+    assert "Kafka lists 1 member" in told["statement"]
+    checks = {check["kind"]: check["outcome"] for check in verdict["checks"]}
+    assert checks["members_missing"] != "present"
+    assert verdict["verdict"]["cause"] != "consumer_down"
+
+
+def test_an_exporter_that_is_up_without_a_lag_series_is_named(lab: Stack) -> None:
+    done = run("doctor", GROUP, *sources(lab, "braedon"))
+    assert done.returncode == 0, done.stderr
+    assert (
+        "distrust    prometheus-kafka-consumer-group-exporter (braedon) (job braedon at 127.0.0.1:"
+        in done.stdout
+    )
+    assert "an alert on its lag can never fire" in done.stdout
+    assert "cannot read Kafka 4 and later" in done.stdout
+
+
+# -- cut off and restarted -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Broken:
+    """When the collector was cut off from the broker, and when klag-exporter was seen at 0."""
+
+    cut_at: pd.Timestamp
+    zero_at: pd.Timestamp
+
+
+@pytest.fixture(scope="module")
+def broken(lab: Stack) -> Broken:
+    """Cut the collector off, restart the broker, and wait until both exporters lie."""
+    artifact = install(["kafka"])["kafka"]
+    assert isinstance(artifact, Artifact)
+    lab.toxiproxy.disable("kafka-1")
+    cut_at = pd.Timestamp.now("UTC")
+    kafka.restart(lab.ledger, artifact, None, lab.kafka)
+    group = f'{{group="{GROUP}"}}'
+    until(
+        lambda: value(lab.prometheus["klag"], f"sum(kafka_consumergroup_group_lag{group})") == 0,
+        120,
+        "klag-exporter's false zeros",
+    )
+    zero_at = pd.Timestamp.now("UTC")
+    still = f"max(changes(kafka_partition_current_offset[{FLAT_SECONDS}s]))"
+    until(lambda: value(lab.prometheus["otel"], still) == 0, 240, "the collector's frozen values")
+    return Broken(cut_at, zero_at)
+
+
+def test_lag_0_after_a_broker_restart_is_no_recovery(
+    lab: Stack, broken: Broken, tmp_path: Path
+) -> None:
+    truth = unread(lab.kafka.bootstrap)
+    out = tmp_path / "report"
+    asked = ("investigate", GROUP, "--since", LOOKBACK, *sources(lab, "klag"), "--out", str(out))
+    done = run(*asked)
+    assert done.returncode == 0, done.stderr
+    verdict = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
+    told = only(verdict, "false_zero")
+    assert told["exporter"] == "klag-exporter"
+    assert told["instance"].startswith("job klag at 127.0.0.1:")
+    assert broken.cut_at < pd.Timestamp(told["since"]) <= broken.zero_at
+    assert '"metadata.max.age.ms" = "10000"' in told["fix"]
+    assert verdict["state"] not in ("recovered", "healthy", "draining")
+    assert verdict["impact"]["lag_messages_now"] >= 0.9 * truth
+    assert "DISTRUST    klag-exporter since" in done.stdout
+    for page in ("report.html", "report.md"):
+        text = (out / page).read_text(encoding="utf-8")
+        assert "Monitoring that is not believed" in text
+        assert "metadata.max.age.ms" in text
+
+
+def test_values_that_an_exporter_repeats_are_not_a_stall(lab: Stack, broken: Broken) -> None:
+    shown = value(lab.prometheus["otel"], f'sum(kafka_consumer_group_lag{{group="{GROUP}"}})')
+    truth = unread(lab.kafka.bootstrap)
+    assert shown is not None
+    assert shown < 0.8 * truth, "the exporter does not lie yet"
+    verdict = investigated(lab, "otel")
+    told = only(verdict, "frozen")
+    assert "OpenTelemetry" in told["exporter"]
+    assert "for 3 groups" in told["statement"]
+    assert abs(pd.Timestamp(told["since"]) - broken.cut_at) < pd.Timedelta("30s")
+    assert "metric_expiration: 30s" in told["fix"]
+    assert verdict["impact"]["lag_messages_now"] >= 0.9 * truth
+    assert verdict["state"] == "growing"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "title", "line"),
+    [
+        ("klag", "a lag of 0 that it never measured", '"metadata.max.age.ms" = "10000"'),
+        ("otel", "old values, repeated", "metric_expiration: 30s"),
+    ],
+)
+def test_the_doctor_names_the_liar_and_the_line_that_mends_it(
+    lab: Stack, broken: Broken, dialect: str, title: str, line: str
+) -> None:
+    done = run("doctor", GROUP, *sources(lab, dialect))
+    assert done.returncode == 0, done.stderr
+    assert f"(job {dialect} at 127.0.0.1:" in done.stdout
+    assert title in done.stdout
+    assert line in done.stdout
+    assert "instead  Kafka's own offsets of" in done.stdout
+
+
+def test_a_list_of_groups_that_is_empty_after_a_restart_is_never_no_group(lab: Stack) -> None:
+    """The broker answers so for a moment only: asked at once when its port is open, repeatedly."""
+    artifact = install(["kafka"])["kafka"]
+    assert isinstance(artifact, Artifact)
+    settings = lk.Settings(bootstrap=lab.kafka.bootstrap)
+    for _ in range(RESTARTS):
+        lab.ledger.stop(["kafka-1"])
+        starting = threading.Thread(
+            target=kafka.restart, args=(lab.ledger, artifact, None, lab.kafka)
+        )
+        starting.start()
+        try:
+            until(lambda: listening(lab.kafka.nodes[0].direct), 60, "the broker's port", pause=0.01)
+            verdict = lk.investigate(lk.capture(GROUP, since=LOOKBACK, settings=settings)).verdict
+        except NoSourceReadable:
+            continue  # the broker closed the door once more, and lagkit said so
+        finally:
+            starting.join()
+        empty = [one for one in verdict.suspicions if one.kind == "empty_list"]
+        if empty:
+            assert "listed no group and no error" in empty[0].statement
+            assert "commits of this group" in empty[0].believed_instead
+            return
+    pytest.skip(f"in {RESTARTS} restarts the broker had its groups before it was asked for them")

@@ -1,0 +1,117 @@
+"""The containers' own history: restarts that the cluster has forgotten, and CPU limits."""
+
+from __future__ import annotations
+
+import incidents
+import pytest
+
+from lagkit import frames
+from lagkit.investigation import investigate
+from lagkit.signals import pod_metrics
+
+FAULT = incidents.FAULT
+UNITS = {"restarts": "restarts", "oom_killed": "flag", "cpu_throttled_ratio": "ratio"}
+
+
+def told(kind: str = "slow", *, pods=incidents.PODS[:1], frm: int = 0, **metrics):
+    """Return the incident *kind* with metrics, each a function of the second."""
+    rows = [
+        {
+            "timestamp": incidents.moment(second),
+            "namespace": "stoa-system",
+            "pod": pod,
+            "container": "worker",
+            "metric": metric,
+            "value": value(second),
+            "unit": UNITS[metric],
+            "query_id": "prometheus-30",
+        }
+        for metric, value in metrics.items()
+        for pod in pods
+        for second in range(frm, incidents.SECONDS, incidents.STEP)
+    ]
+    table = frames.normalise("pod_metrics", rows)
+    return incidents.with_tables(incidents.make(kind), pod_metrics=table)
+
+
+def checks(made) -> dict:
+    return incidents.checks(pod_metrics.history, made)
+
+
+def test_restarts_after_the_onset_are_told_with_their_number_and_reason():
+    made = told(
+        restarts=lambda second: 3.0 + (second > FAULT + 60) + (second > FAULT + 200),
+        oom_killed=lambda second: float(second > FAULT + 60),
+    )
+    (finding,) = checks(made)["containers_restarted"].findings
+    assert "restarted 2 times (OOMKilled)" in finding.statement
+    assert finding.value == 2
+    step = incidents.STEP
+    assert incidents.moment(FAULT) < finding.onset <= incidents.moment(FAULT + 60 + step)
+
+
+def test_restarts_before_the_incident_are_none_of_it():
+    assert checks(told(restarts=lambda s: 7.0 + (s > 120)))["containers_restarted"].outcome == (
+        "absent"
+    )
+
+
+def test_an_old_oom_kill_is_not_the_reason_of_nothing():
+    made = told(restarts=lambda _: 7.0, oom_killed=lambda _: 1.0)
+    assert checks(made)["containers_restarted"].outcome == "absent"
+
+
+def test_a_pod_that_began_in_the_window_counts_from_zero():
+    made = told(restarts=lambda _: 2.0, frm=FAULT + 60)
+    (finding,) = checks(made)["containers_restarted"].findings
+    assert finding.value == 2
+
+
+def test_a_pod_that_was_there_before_the_window_does_not():
+    assert checks(told(restarts=lambda _: 2.0))["containers_restarted"].outcome == "absent"
+
+
+def test_a_cpu_limit_that_is_felt_since_the_onset_is_told_against_before():
+    made = told(cpu_throttled_ratio=lambda second: 0.8 if second >= FAULT else 0.05)
+    (finding,) = checks(made)["cpu_throttled"].findings
+    assert (finding.value, finding.baseline) == pytest.approx((0.8, 0.05))
+
+
+@pytest.mark.parametrize(("before", "later"), [(0.7, 0.8), (0.0, 0.1), (0.3, 0.3)])
+def test_a_limit_that_was_as_tight_before_or_is_not_felt_is_nothing(before, later):
+    made = told(cpu_throttled_ratio=lambda second: later if second >= FAULT else before)
+    assert checks(made)["cpu_throttled"].outcome == "absent"
+
+
+def test_without_the_metrics_nothing_is_checked():
+    none = checks(incidents.make("slow"))
+    assert {check.outcome for check in none.values()} == {"not_checked"}
+
+
+def test_without_an_onset_there_is_no_before_and_after():
+    made = told("calm", cpu_throttled_ratio=lambda _: 0.9)
+    assert checks(made)["cpu_throttled"].outcome == "not_checked"
+
+
+@pytest.mark.parametrize("kind", ["calm", "slow", "spike", "down", "network", "broker", "storm"])
+def test_throttling_and_restarts_change_no_verdict_that_rests_on_more(kind):
+    cause = investigate(incidents.make(kind)).cause
+    made = told(
+        kind,
+        restarts=lambda second: float(second > FAULT),
+        cpu_throttled_ratio=lambda second: 0.6 if second >= FAULT else 0.05,
+    )
+    assert investigate(made).cause == cause
+
+
+def test_restarts_in_history_speak_for_consumers_down_where_kubernetes_was_not_asked():
+    bare = incidents.with_tables(
+        told("down", pods=incidents.PODS, restarts=lambda s: float(max(0, s - FAULT) // 60)),
+        **{
+            name: frames.empty(name) for name in ("pods", "events", "workloads", "rollouts", "logs")
+        },
+    )
+    told_for = [
+        row.statement for row in investigate(bare).verdict.cause("consumer_down").evidence_for
+    ]
+    assert any("was restarted" in statement for statement in told_for)

@@ -196,7 +196,7 @@ class Probe(BaseModel):
     @field_validator("healthy")
     @classmethod
     def _is_comparison(cls, healthy: str) -> str:
-        from lagkit.sources.probes import Comparison
+        from lagkit.comparison import Comparison
 
         Comparison.parse(healthy)
         return healthy

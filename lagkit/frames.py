@@ -498,9 +498,7 @@ FRAMES: Mapping[str, Frame] = {
                 _AT,
                 _NAMESPACE,
                 Column("autoscaler", TEXT, "", "name", required=True),
-                Column(
-                    "kind", TEXT, "", "HorizontalPodAutoscaler or ScaledObject", required=True
-                ),
+                Column("kind", TEXT, "", "HorizontalPodAutoscaler or ScaledObject", required=True),
                 Column("workload", TEXT, "", "Deployment or StatefulSet it scales", required=True),
                 Column("role", TEXT, "", "consumer, or the downstream's name", required=True),
                 Column("min_replicas", WHOLE, "replicas", "fewest it keeps; 0: scales to zero"),

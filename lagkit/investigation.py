@@ -18,6 +18,7 @@ from lagkit import flow as flows
 from lagkit.causes import NONE, UNKNOWN, Catalogue, catalogue
 from lagkit.incident import Gap, Incident
 from lagkit.left_topics import without_left_topics
+from lagkit.measurement import Flow, measure
 from lagkit.ownership import owners
 from lagkit.runbook import Group
 from lagkit.version import __version__
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from lagkit.figure import Figure
     from lagkit.tables import Sheet
 
-_SHORTEST_TREND_SECONDS = 60.0
-_LONGEST_TREND_SECONDS = 600.0
-_DEFAULT_STEP_SECONDS = 15.0
-_FEWEST_MOMENTS = 6
-"""Below this no onset can be found (``lagkit.flow.growth``: two straight pieces of three)."""
 _SNAPSHOTS = (
     "group_state",
     "members",
@@ -40,195 +36,6 @@ _SNAPSHOTS = (
     "downstream",
 )
 """Frames that show one moment; the others hold times of their own."""
-
-
-@dataclass(frozen=True)
-class Flow:
-    """Everything computed from offsets, as frames and frozen records (``lagkit.flow``)."""
-
-    cleaned: pd.DataFrame
-    group: pd.DataFrame
-    rates: pd.DataFrame
-    time_lag: pd.DataFrame
-    status: pd.DataFrame
-    onset: flows.Onset | None
-    shares: flows.FlowShares | None
-    drain: flows.Drain | None
-    deadline: flows.LossDeadline | None
-    delay: flows.Delay | None
-    state: model.State
-    step_seconds: float
-    seen_only_now: bool = False
-    """The lag is known in the broker's own snapshots and hardly at any other time."""
-
-
-def clean_history(incident: Incident) -> pd.DataFrame:
-    """Return cleaned offsets: from Prometheus where its lag can be believed, else from Kafka.
-
-    An exporter that writes a lag of 0 and no log end (``false_zero``) has told nothing. Where its
-    history ends before the window, the broker's own last snapshot goes on from there.
-    """
-    exported = flows.clean_offsets(incident.offsets)
-    if exported["lag_messages"].notna().any():
-        return _continued(incident, exported)
-    told = flows.clean_offsets(_told_by_kafka(incident))
-    return told if len(told) else exported
-
-
-def _continued(incident: Incident, exported: pd.DataFrame) -> pd.DataFrame:
-    """Return *exported*, gone on with by Kafka itself if it ends before the window does.
-
-    Of the snapshots the last: seconds apart, their differences are commit intervals and no rates.
-    """
-    known = exported.loc[exported["lag_messages"].notna(), "timestamp"].max()
-    step = flows.scrape_step(exported)
-    patience = monitoring.SILENT_STEPS * (_DEFAULT_STEP_SECONDS if np.isnan(step) else step)
-    if (incident.end - known).total_seconds() <= patience:
-        return exported
-    told, taken = _told_by_kafka(incident), incident.partitions["timestamp"].unique()
-    told = told.loc[
-        (told["timestamp"] > known)
-        & (~told["timestamp"].isin(taken) | (told["timestamp"] == told["timestamp"].max()))
-    ]
-    if told.empty:
-        return exported
-    kept = incident.offsets.loc[~incident.offsets["timestamp"].isin(told["timestamp"])]
-    return flows.clean_offsets(pd.concat([kept, told], ignore_index=True))
-
-
-def _told_by_kafka(incident: Incident) -> pd.DataFrame:
-    """Return what Kafka itself knows of the group's offsets, as frame `offsets`."""
-    own = incident.commits
-    reported = ["lag_messages", "lag_seconds"]  # an exporter's words
-    return flows.joined_history(
-        _snapshots(incident).drop(columns=reported, errors="ignore"),
-        incident.log_end_history,
-        own.loc[own["group"] == incident.group],
-    )
-
-
-def _seen_only_now(incident: Incident, cleaned: pd.DataFrame) -> bool:
-    """Whether the lag is known in the broker's own snapshots and hardly at any other time.
-
-    A few commits of the group's log are no history: an onset takes more moments than that.
-    """
-    known = pd.Series(cleaned.loc[cleaned["lag_messages"].notna(), "timestamp"].unique())
-    taken = known.isin(incident.partitions["timestamp"])
-    return bool(taken.any()) and int((~taken).sum()) < _FEWEST_MOMENTS
-
-
-def _with_exact_ages(incident: Incident, ages: pd.DataFrame) -> pd.DataFrame:
-    """Return *ages* (:func:`lagkit.flow.time_lag`) with those that Kafka told by timestamp."""
-    told = incident.oldest_unread
-    told = told.loc[told["time_lag_seconds"].notna()]
-    keys = ["timestamp", "group", "topic", "partition"]
-    exact = ages[keys].merge(told[[*keys, "time_lag_seconds"]], on=keys, how="left")
-    known = exact["time_lag_seconds"].notna().to_numpy()
-    return ages.assign(
-        time_lag_seconds=ages["time_lag_seconds"].where(~known, exact["time_lag_seconds"]),
-        censored=ages["censored"].to_numpy() & ~known,
-    )
-
-
-def _snapshots(incident: Incident) -> pd.DataFrame:
-    """Return the broker's own snapshots, seconds apart, as frame `offsets`."""
-    own = incident.partitions
-    own = own.loc[own["group"] == incident.group]
-    return frames.normalise(
-        "offsets",
-        own[
-            [
-                "timestamp",
-                "group",
-                "topic",
-                "partition",
-                "committed_offset",
-                "log_end_offset",
-                "log_start_offset",
-                "query_id",
-            ]
-        ],
-    )
-
-
-def measure(incident: Incident, *, promise_seconds: float) -> Flow:
-    """Return the flow of the incident's group over its window."""
-    cleaned = clean_history(incident)
-    group = flows.group_flow(cleaned)
-    end = incident.end
-    only_now = _seen_only_now(incident, cleaned)
-    if only_now or len(incident.offsets):
-        # snapshots are taken after the question was asked; without a history they are its end
-        end = max(end, cleaned["timestamp"].max())
-    recent = (
-        flows.drain(cleaned, end=end, window_seconds=_SHORTEST_TREND_SECONDS)
-        if len(cleaned)
-        else None
-    )
-    if only_now:
-        unread = incident.oldest_unread
-        unread = unread.loc[unread["group"] == incident.group]
-        onset = flows.standing_onset(cleaned, unread)
-    else:
-        onset = flows.current_onset(cleaned, group, recent)
-    trend = _LONGEST_TREND_SECONDS
-    if onset is not None:
-        since = (end - onset.at).total_seconds()
-        trend = float(np.clip(since, _SHORTEST_TREND_SECONDS, _LONGEST_TREND_SECONDS))
-    # A drain that began minutes ago must not be averaged with the growth before it.
-    turned = onset.peak if onset is not None and onset.peak < end else None
-    drain = (
-        flows.drain(cleaned, end=end, window_seconds=trend, since=turned) if len(cleaned) else None
-    )
-    step = flows.scrape_step(cleaned) if len(cleaned) else float("nan")
-    now = incident.group_state
-    members = now.loc[now["group"] == incident.group, "member_count"].dropna()
-    return Flow(
-        cleaned=cleaned,
-        group=group.rename_axis("timestamp").reset_index(),
-        rates=flows.rates(cleaned),
-        time_lag=_with_exact_ages(incident, flows.time_lag(cleaned)),
-        status=flows.partition_status(
-            cleaned,
-            end=end,
-            members=int(members.iloc[-1]) if len(members) else None,
-            promise_seconds=promise_seconds,
-            window_seconds=trend,
-        ),
-        onset=onset,
-        shares=flows.shares(group, onset) if onset is not None else None,
-        drain=drain,
-        deadline=_deadline(incident, cleaned),
-        delay=flows.delay_area(
-            cleaned, start=incident.start, end=end, promise_seconds=promise_seconds
-        )
-        if len(cleaned)
-        else None,
-        state=flows.state(group, onset, drain, window_seconds=trend) if len(group) else "unknown",
-        step_seconds=_DEFAULT_STEP_SECONDS if np.isnan(step) else step,
-        seen_only_now=only_now,
-    )
-
-
-def _deadline(incident: Incident, cleaned: pd.DataFrame) -> flows.LossDeadline | None:
-    """Return the earliest deadline over the topics, each with its own retention."""
-    configs = incident.configs
-    retention = (
-        configs.loc[(configs["resource"] == "topic") & (configs["key"] == "retention.ms")]
-        .drop_duplicates("name", keep="last")
-        .set_index("name")["value"]
-    )
-    found = []
-    for topic, rows in cleaned.groupby("topic"):
-        value = pd.to_numeric(retention.get(topic), errors="coerce") if topic in retention else None
-        known = None if value is None or pd.isna(value) or value < 0 else float(value)
-        deadline = flows.loss_deadline(
-            rows.reset_index(drop=True), retention_ms=known, end=incident.end
-        )
-        if deadline is not None:
-            found.append(deadline)
-    timed = {deadline.at: deadline for deadline in reversed(found) if deadline.at is not None}
-    return timed[min(timed)] if timed else (found[0] if found else None)
 
 
 @dataclass(frozen=True)

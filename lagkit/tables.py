@@ -17,7 +17,7 @@ import pandas as pd
 from lagkit.wording import clock, number, percent, printable
 
 if TYPE_CHECKING:
-    from lagkit.investigation import Result
+    from lagkit.charts.reading import Investigated
 
 _TEXT_CHARACTERS = 1000
 
@@ -55,7 +55,7 @@ class Sheet:
         return "\n\n".join([self.caption, *blocks])
 
 
-def sheet(result: Result, name: str) -> Sheet:
+def sheet(result: Investigated, name: str) -> Sheet:
     """Return the table *name* of *result*; the names are those of ``SHEETS``.
 
     Raises
@@ -69,7 +69,7 @@ def sheet(result: Result, name: str) -> Sheet:
     return SHEETS[name](result)
 
 
-def sources(result: Result) -> Sheet:
+def sources(result: Investigated) -> Sheet:
     """Return how each source did, and who it said it was."""
     return _sheet(
         "sources",
@@ -90,7 +90,7 @@ def sources(result: Result) -> Sheet:
     )
 
 
-def findings(result: Result) -> Sheet:
+def findings(result: Investigated) -> Sheet:
     """Return what was seen, with the number before and the query behind it."""
     end = result.verdict.incident.end
     return _sheet(
@@ -113,7 +113,7 @@ def findings(result: Result) -> Sheet:
     )
 
 
-def ranking(result: Result) -> Sheet:
+def ranking(result: Investigated) -> Sheet:
     """Return the causes from the likeliest to the least."""
     return _sheet(
         "ranking",
@@ -135,7 +135,7 @@ def ranking(result: Result) -> Sheet:
     )
 
 
-def actions(result: Result) -> Sheet:
+def actions(result: Investigated) -> Sheet:
     """Return what a person could run, with what must hold first, and then what not to do."""
     verdict = result.verdict
     rows = [
@@ -157,7 +157,7 @@ def actions(result: Result) -> Sheet:
     )
 
 
-def blind_spots(result: Result) -> Sheet:
+def blind_spots(result: Investigated) -> Sheet:
     """Return what was not checked."""
     return _sheet(
         "blind-spots",
@@ -167,7 +167,7 @@ def blind_spots(result: Result) -> Sheet:
     )
 
 
-def queries(result: Result) -> Sheet:
+def queries(result: Investigated) -> Sheet:
     """Return every question that was asked, as it was asked."""
     return _sheet(
         "queries",
@@ -192,7 +192,7 @@ def _sheet(name: str, caption: str, columns: Sequence[str], rows: Iterable[Seque
     return Sheet(name, caption, pd.DataFrame(cells, columns=list(columns), dtype="str"))
 
 
-SHEETS: Mapping[str, Callable[[Result], Sheet]] = {
+SHEETS: Mapping[str, Callable[[Investigated], Sheet]] = {
     "sources": sources,
     "findings": findings,
     "ranking": ranking,

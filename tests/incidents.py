@@ -19,7 +19,8 @@ from replayed_queue import GROUP, START, TOPIC, moment, offsets, queue
 
 from lagkit import frames, runbook, signals
 from lagkit.incident import Gap, Incident
-from lagkit.investigation import Result, investigate, measure
+from lagkit.investigation import Result, investigate
+from lagkit.measurement import measure
 from lagkit.model import Check, SourceReport
 from lagkit.ownership import owners
 

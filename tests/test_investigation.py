@@ -13,7 +13,8 @@ import pytest
 from lagkit import frames, runbook
 from lagkit.causes import Extension, catalogue
 from lagkit.incident import Incident, open_incident
-from lagkit.investigation import clean_history, investigate, measure
+from lagkit.investigation import investigate
+from lagkit.measurement import clean_history, measure
 from lagkit.model import SourceReport
 
 SOURCES = ("prometheus", "kafka", "kubernetes", "downstream")

@@ -18,7 +18,7 @@ from lagkit.model import Check, Finding, SourceName
 if TYPE_CHECKING:
     from lagkit.causes import Catalogue
     from lagkit.incident import Incident
-    from lagkit.investigation import Flow
+    from lagkit.measurement import Flow
     from lagkit.runbook import Group
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lagkit import frames
 from lagkit.incident import Incident
-from lagkit.investigation import measure
+from lagkit.measurement import measure
 from lagkit.signals import membership, partitions, rates
 
 END = incidents.END

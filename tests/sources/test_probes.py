@@ -10,11 +10,11 @@ import pytest
 from http_stub import Asked, Handler, serving
 from pydantic import SecretStr, ValidationError
 
+from lagkit.comparison import Comparison, number_of
 from lagkit.config import HttpLogin, Latency, Probe
 from lagkit.runbook import Group, Runbook
 from lagkit.sources import Answer, Scope
 from lagkit.sources.downstream import DownstreamSource
-from lagkit.sources.probes import Comparison, number_of
 
 END = pd.Timestamp("2026-11-23T12:00:00Z")
 SCOPE = Scope("g", (), END - pd.Timedelta("1h"), END, Runbook(title="t", groups=(Group(name="g"),)))

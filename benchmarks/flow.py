@@ -23,7 +23,7 @@ from lagkit import flow
 MOST = 10.0
 FLAT = 1.25
 """Peak memory of the whole, of that of a fifth of it: what a flat curve may still wobble."""
-PARTITIONS, CHUNK, SAMPLES, STEP = 10_000, 1_000, 2_880, 30
+PARTITIONS, CHUNK, SAMPLES, STEP = 10_000, 500, 2_880, 30
 QUICK_PARTITIONS, QUICK_CHUNK, QUICK_SAMPLES = 60, 20, 120
 LOOP_PARTITIONS = 20
 TOPIC_PARTITIONS = 50

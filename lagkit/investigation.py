@@ -126,7 +126,8 @@ def investigate(incident: Incident) -> Result:
     checks = signals.run(context, known)
     onset = None
     if flow.onset is not None:
-        onset = model.Onset(flow.onset.at, flow.onset.earliest, flow.onset.latest)
+        begin = flow.onset
+        onset = model.Onset(begin.at, begin.earliest, begin.latest, censored=begin.censored)
     ranked = ranking.rank(
         checks,
         known,

@@ -72,6 +72,8 @@ class Onset:
     at: datetime
     earliest: datetime
     latest: datetime
+    censored: bool = False
+    """True: nobody saw it begin; the truth is ``earliest`` or before."""
 
 
 @dataclass(frozen=True, slots=True)

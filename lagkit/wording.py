@@ -9,6 +9,10 @@ from __future__ import annotations
 import math
 import unicodedata
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lagkit.model import Onset
 
 UNKNOWN = "unknown"
 MINUTE = 60.0
@@ -90,10 +94,16 @@ def clock(moment: datetime, *, near: datetime | None = None, seconds: bool = Fal
     return f"{stamp.strftime('%Y-%m-%d')} {text}"
 
 
-def onset_text(at: datetime, earliest: datetime, latest: datetime) -> str:
-    """Return an onset with its interval: ``02:09Z ±1m``, or both ends where it is lopsided."""
+def onset_text(onset: Onset) -> str:
+    """Return an onset with its interval: ``02:09Z ±1m``, or both ends where it is lopsided.
+
+    One that nobody saw is ``02:09Z or before``.
+    """
     import pandas as pd
 
+    at, earliest, latest = onset.at, onset.earliest, onset.latest
+    if onset.censored:
+        return f"{clock(at, near=at, seconds=True)} or before"
     before = (pd.Timestamp(at) - pd.Timestamp(earliest)).total_seconds()
     after = (pd.Timestamp(latest) - pd.Timestamp(at)).total_seconds()
     wide = before + after > 2 * MINUTE

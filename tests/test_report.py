@@ -600,3 +600,11 @@ def test_a_pdf_without_weasyprint_names_the_extra(result, tmp_path, monkeypatch)
     with pytest.raises(ReportFailed, match=r"lagkit\[pdf\]"):
         report.write(result, tmp_path, notebook=False, pdf=True)
     assert (tmp_path / "report.html").exists()
+
+
+def test_an_onset_that_nobody_saw_claims_no_precision(result):
+    begin = result.verdict.onset
+    unseen = replace(begin, earliest=begin.at, latest=begin.at, censored=True)
+    first = first_screen(replace(result.verdict, onset=unseen)).splitlines()[0]
+    assert first.endswith("Z or before")
+    assert "±" not in first

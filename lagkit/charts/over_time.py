@@ -261,7 +261,7 @@ def _retention_seconds(incident: Any) -> float | None:
 def _onset_phrase(verdict: Verdict) -> str:
     begin = verdict.onset
     assert begin is not None
-    return onset_text(begin.at, begin.earliest, begin.latest)
+    return onset_text(begin)
 
 
 def _marks(result: Investigated) -> tuple[Mark, ...]:

@@ -244,8 +244,10 @@ def even_grid(frame: pd.DataFrame) -> EvenGrid | None:
         or not all(_repeats(frame[name], width) for name in ("group", "topic"))
     ):
         return None
-    keys = frame[KEYS].iloc[:width].reset_index(drop=True)
-    return None if keys.duplicated().any() else EvenGrid(times[::width], keys)
+    # taken, not sliced: a slice would keep the whole chunk in memory
+    keys = frame[KEYS].take(np.arange(width)).reset_index(drop=True)
+    moments_only = times.take(np.arange(0, len(times), width))
+    return None if keys.duplicated().any() else EvenGrid(moments_only, keys)
 
 
 def _repeats(texts: pd.Series[Any], width: int) -> bool:

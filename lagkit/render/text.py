@@ -171,7 +171,7 @@ def _heading(verdict: Verdict) -> str:
     more = f" +{len(reference.topics) - 2}" if len(reference.topics) > 2 else ""
     begin = verdict.onset
     when = (
-        f"since {onset_text(begin.at, begin.earliest, begin.latest)}"
+        f"since {onset_text(begin)}"
         if begin is not None
         else f"at {clock(reference.end, near=reference.end)}; no onset found"
     )

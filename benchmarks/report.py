@@ -38,11 +38,26 @@ EMPTY = {
 FILES = {"verdict.json", "report.html", "report.md", "report.ipynb", "incident.lagkit"}
 
 
-def empty_notebook(folder: Path) -> None:
-    """Run one empty cell under papermill, in a process of its own."""
+WITHOUT_GRAMMAR = (
+    "import runpy, sys; sys.modules['rfc3987_syntax'] = None; "
+    "runpy.run_module('papermill', run_name='__main__')"
+)
+
+
+def empty_notebook(folder: Path, *, grammar: bool = True) -> None:
+    """Run one empty cell under papermill, in a process of its own.
+
+    Without *grammar* as lagkit imports papermill: see ``lagkit.runner.engine``.
+    """
     (folder / "empty.ipynb").write_text(json.dumps(EMPTY), encoding="utf-8")
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "empty.ipynb", "out.ipynb"]
+    program = ["-m", "papermill"] if grammar else ["-c", WITHOUT_GRAMMAR]
+    command = [sys.executable, *program, "--no-progress-bar", "empty.ipynb", "out.ipynb"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    executed = json.loads((folder / "out.ipynb").read_text(encoding="utf-8"))
+    (folder / "out.ipynb").unlink()
+    if executed["metadata"]["papermill"]["exception"]:
+        msg = "papermill did not run the empty notebook"
+        raise RuntimeError(msg)
 
 
 def after_verdict(arguments: list[str]) -> tuple[float, float]:
@@ -97,6 +112,9 @@ def measure(*, rounds: int, quick: bool = False) -> harness.Row:
             {
                 "lagkit, verdict → report": lagkit,
                 "papermill, empty notebook": lambda: empty_notebook(folder),
+                "papermill without the grammar, empty notebook": lambda: empty_notebook(
+                    folder, grammar=False
+                ),
             },
             rounds=rounds,
             warm_up=not quick,

@@ -49,6 +49,25 @@ def test_every_command_and_option_has_help(name):
     assert [option.name for option in options if not option.help] == []
 
 
+def test_without_a_report_no_notebook_engine_is_started(saved, tmp_path):
+    # papermill as anyone may have it on the path; importing it leaves a mark
+    engines = tmp_path / "engines"
+    engines.mkdir()
+    (engines / "papermill.py").write_text(
+        f"from pathlib import Path; Path({str(tmp_path / 'imported')!r}).touch()"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{engines}:{Path(cli.__file__).parent.parent}"}
+    for options, imported in ((["--no-report"], False), ([], True)):
+        subprocess.run(
+            [sys.executable, "-m", "lagkit", "investigate", str(saved), "--out", "out", *options],
+            env=environment,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+        assert (tmp_path / "imported").exists() is imported
+
+
 def test_an_unknown_option_is_bad_usage(capsys):
     assert cli.main(["demo", "--nosuch"]) == 2
     assert "nosuch" in capsys.readouterr().err

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -13,6 +16,7 @@ import pytest
 from lagkit.errors import UsageError
 from lagkit.runner import (
     RunRecord,
+    Standby,
     parameters_model,
     prepare_notebook,
     run_notebook,
@@ -68,6 +72,15 @@ def test_a_run_to_the_end_is_finished_and_uses_its_parameters(tmp_path):
     record = run(tmp_path, "print(greeting * count)", greeting="ab", count=2)
     assert (record.outcome, record.cells_done, record.cells_total) == ("finished", 2, 2)
     assert streams(tmp_path / "out.ipynb") == "abab\n"
+
+
+def test_a_run_leaves_nothing_in_the_folder_for_temporary_files(tmp_path, monkeypatch):
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))  # the engine's and the kernel's
+    monkeypatch.setattr("tempfile.tempdir", str(place))  # ours: read once a process
+    assert run(tmp_path, "1").finished
+    assert list(place.iterdir()) == []
 
 
 def test_a_raising_cell_is_named_with_its_error_and_the_rest_does_not_run(tmp_path):
@@ -180,6 +193,56 @@ def test_hostile_text_arrives_as_text(tmp_path):
     record = run(tmp_path, "print(greeting == " + repr(hostile) + ")", greeting=hostile)
     assert record.finished
     assert streams(tmp_path / "out.ipynb") == "True\n"
+
+
+def test_a_kernel_on_standby_has_its_modules_and_none_of_their_names(tmp_path):
+    notebook = write_notebook(
+        tmp_path, "import sys; print('wave' in sys.modules, 'wave' in globals(), 'os' in globals())"
+    )
+    with Standby(["wave", "nosuchmodule"]) as standby:
+        standby.begin(notebook, {}, tmp_path / "out.ipynb", deadline_seconds=DEADLINE)
+        record = standby.finish()
+    assert record.finished
+    assert streams(tmp_path / "out.ipynb") == "True False False\n"
+
+
+def test_a_standby_that_nothing_was_given_leaves_no_process_and_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with Standby():
+        (scratch,) = tmp_path.glob("lagkit-run-*")
+        wait_for(lambda: running(f"{scratch}/kernel.json"))
+    wait_for(lambda: not running(str(scratch)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kernel_on_standby_ends_with_a_parent_that_was_killed(tmp_path):
+    program = (
+        "import time\nfrom lagkit.runner import Standby\nwith Standby():\n    time.sleep(600)\n"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment) as parent:
+        wait_for(lambda: running(f"{tmp_path}/lagkit-run-"))
+        parent.kill()
+    wait_for(lambda: not running(f"{tmp_path}/lagkit-run-"))
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < until, "it did not come to that"
+        time.sleep(0.05)
+
+
+def running(argument: str) -> list[str]:
+    """Return the processes with *argument* in one of their arguments."""
+    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if argument in line]
+
+
+def test_a_file_that_is_no_notebook_is_refused(tmp_path):
+    (tmp_path / "old.ipynb").write_text('{"nbformat": 3, "worksheets": []}')
+    with pytest.raises(UsageError, match="no notebook of format 4"):
+        run_notebook(tmp_path / "old.ipynb", {}, tmp_path / "out.ipynb", deadline_seconds=DEADLINE)
 
 
 def test_an_unknown_parameter_is_refused_and_the_near_one_offered():

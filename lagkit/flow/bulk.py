@@ -83,6 +83,8 @@ def evaluate(chunks: Iterable[pd.DataFrame]) -> Evaluation:
     times = parts[0].times
     for part in parts[1:]:
         times = times.union(part.times)
+    times = times.copy()
+    times.freq = None  # a union guesses one; group_flow has none
     whole = parts[0].over(times)
     for part in parts[1:]:
         whole = whole + part.over(times)
@@ -384,14 +386,17 @@ def _ages(end: Array, committed: Array, lag: Array, clock: Array) -> tuple[Array
     gap = np.append(np.diff(clock), 0.0)
     flat = left + (np.arange(count) * length)[:, None]
     written = committed - end.take(flat)
-    written /= rise.take(flat)
-    written *= gap.take(left)
+    with np.errstate(divide="ignore", invalid="ignore"):  # what is older may divide by nothing
+        written /= rise.take(flat)
+        written *= gap.take(left)
     written += clock.take(left)
     if older.any():
         written[older] = clock[0]
     age = np.subtract(clock, written, out=written)
     age[lag == 0] = 0.0
-    return np.maximum(age, 0.0, out=age), older.any(axis=1)
+    np.maximum(age, 0.0, out=age)
+    censored: Array = np.any(older, axis=1)
+    return age, censored
 
 
 def _rates(values: Array, clock: Array, steps: int, step: float) -> tuple[Array, Array]:

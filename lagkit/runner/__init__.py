@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from lagkit.runner.document import clean_notebook, hide_paths, prepare_notebook
 from lagkit.runner.parameters import PARAMETER_TYPES, parameters_model, validate_parameters
-from lagkit.runner.record import RunRecord
-from lagkit.runner.standby import Progress, Standby, run_notebook
+from lagkit.runner.record import Progress, RunRecord
+from lagkit.runner.standby import Standby, run_notebook
 
 __all__ = [
     "PARAMETER_TYPES",

@@ -22,6 +22,8 @@ from lagkit.runner.record import RunRecord
 
 FORMAT = 4
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+INPUT, OUTPUT = "input.ipynb", "run.ipynb"
+"""What the engine is given and what it writes, in its folder."""
 INJECTED = "injected-parameters"  # papermill's tag
 _ERROR_MARKER = "papermill-error-cell-tag"
 

@@ -13,13 +13,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
-INPUT, OUTPUT = "input.ipynb", "run.ipynb"
+from lagkit.runner.document import INJECTED, INPUT, KERNELSPEC, OUTPUT
+
+CONNECTION = "kernel.json"
 # nbclient drops late output without a word after 4 s (papermill#426).
 IOPUB_SECONDS = 30
-KERNEL = {"name": "python3", "language": "python"}
-INJECTED = "injected-parameters"  # papermill's tag
 
 
 @dataclass
@@ -53,8 +54,10 @@ def _stand_by(speaker: _Speaker, modules: Sequence[str]) -> None:
 
     # kernel_dirs=[]: the kernel of this very Python, never one a user registered under its name.
     manager = AsyncKernelManager(
-        kernel_name=KERNEL["name"],
+        kernel_name=KERNELSPEC["name"],
         transport_encryption="required",
+        # it holds the key: in our own folder it goes with the folder
+        connection_file=str(Path(CONNECTION).resolve()),
         kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
     )
     try:
@@ -122,8 +125,8 @@ def _execute(papermill: Any, job: Mapping[str, Any], manager: Any, speaker: _Spe
         INPUT,
         OUTPUT,
         parameters=job["parameters"] or None,
-        kernel_name=KERNEL["name"],
-        language=KERNEL["language"],
+        kernel_name=KERNELSPEC["name"],
+        language=KERNELSPEC["language"],
         progress_bar=False,
         cwd=job["folder"],
         km=manager,

@@ -23,7 +23,7 @@ from typing import Any, Self
 from lagkit.disk import scratch_folder, write_whole
 from lagkit.errors import UsageError
 from lagkit.runner import document as documents
-from lagkit.runner.engine import INPUT, OUTPUT
+from lagkit.runner.document import INPUT, OUTPUT
 from lagkit.runner.parameters import validate_parameters
 from lagkit.runner.record import Progress, RunRecord, Watch, bounded
 
@@ -250,7 +250,7 @@ def _kernel_environment(scratch: Path) -> dict[str, str]:
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [home, kept.get("PYTHONPATH", "")]))
     return kept | {
         "IPYTHONDIR": str(scratch / "ipython"),  # no start-up files, no history of the user's
-        "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),  # the connection file holds the key
+        "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONHASHSEED": "0",
         "TZ": "UTC",

@@ -18,8 +18,8 @@ from lab.stack import Stack
 
 from .conftest import require
 
-BASELINE_SECONDS = 6
-HOLD_SECONDS = 30
+BASELINE_SECONDS = 20  # above what the capture leaves out for the exporters
+HOLD_SECONDS = 20
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def short(name: str, **changes: object) -> Drawn:
 
 
 def test_an_incident_is_recorded_with_what_was_done_and_when(lab: Stack, tmp_path) -> None:
-    made = make(lab, short("consumer_down.scaled_to_zero"), tmp_path)
+    made = make(lab, short("consumer_down.scaled_to_zero", shows={"least_lag": 300}), tmp_path)
     label = json.loads((tmp_path / "labels" / f"{made.name}.json").read_text())
     assert label["primary"] == "consumer_down"
     assert label["sha256"] == hashlib.sha256(made.file.read_bytes()).hexdigest()
@@ -55,7 +55,7 @@ def test_an_incident_is_recorded_with_what_was_done_and_when(lab: Stack, tmp_pat
     assert wanted.tolist()[-1] == 0
     (case,) = load_cases(tmp_path)
     assert case.onset == onset
-    assert bytes(label["split"], "ascii") not in made.file.read_bytes(), "the label stays outside"
+    assert b"scaled_to_zero" not in made.file.read_bytes(), "the label stays outside"
     scenarios.settle(lab)
 
 

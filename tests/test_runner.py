@@ -235,7 +235,9 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 def running(argument: str) -> list[str]:
     """Return the processes with *argument* in one of their arguments."""
-    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True
+    )
     return [line for line in listed.stdout.splitlines() if argument in line]
 
 

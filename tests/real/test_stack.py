@@ -341,9 +341,11 @@ def test_read_only_user_reads_what_lagkit_needs(
 
         assert eventually(log, "its log") == "seen\n"
         assert eventually(lambda: reader.list_namespaced_event(namespace).items, "events")
-        assert apps.list_namespaced_deployment(namespace).items
+        assert apps.read_namespaced_deployment("worker", namespace).spec.replicas == 1
         assert apps.list_namespaced_replica_set(namespace).items
-        assert apps.list_namespaced_stateful_set(namespace).items == []
+        with pytest.raises(client.ApiException) as none:
+            apps.read_namespaced_stateful_set("worker", namespace)
+        assert none.value.status == 404, "allowed, and not there"
 
 
 def test_read_only_user_cannot_write_nor_see_secrets(stack: Stack, namespace: str) -> None:

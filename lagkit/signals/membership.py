@@ -242,6 +242,17 @@ def _leave_at_once(context: Context) -> Check:
             "kafka",
             query,
         )
+    counts = log.dropna(subset=["member_count"]).sort_values("log_position")
+    usual = counts.loc[counts["timestamp"] < context.onset_earliest, "member_count"].tail(1)
+    since = counts.loc[counts["timestamp"] >= context.onset_earliest, "member_count"]
+    if len(usual) and len(since) and since.min() >= usual.iloc[0]:
+        return absent(
+            kind,
+            f"Members that joined left again {len(short)} times, beside the "
+            f"{quantity(float(usual.iloc[0]))} that were there before and stayed.",
+            "kafka",
+            query,
+        )
     return present(
         kind,
         Finding(

@@ -308,6 +308,7 @@ def test_a_list_of_groups_that_is_empty_after_a_restart_is_never_no_group(lab: S
     artifact = install(["kafka"])["kafka"]
     assert isinstance(artifact, Artifact)
     settings = lk.Settings(bootstrap=lab.kafka.bootstrap)
+    judged = 0
     for _ in range(RESTARTS):
         lab.ledger.stop(["kafka-1"])
         starting = threading.Thread(
@@ -316,7 +317,9 @@ def test_a_list_of_groups_that_is_empty_after_a_restart_is_never_no_group(lab: S
         starting.start()
         try:
             until(lambda: listening(lab.kafka.nodes[0].direct), 60, "the broker's port", pause=0.01)
+            # an empty list that was believed would end here: there is no such group
             verdict = lk.investigate(lk.capture(GROUP, since=LOOKBACK, settings=settings)).verdict
+            judged += 1
         except NoSourceReadable:
             continue  # the broker closed the door once more, and lagkit said so
         finally:
@@ -326,4 +329,6 @@ def test_a_list_of_groups_that_is_empty_after_a_restart_is_never_no_group(lab: S
             assert "listed no group and no error" in empty[0].statement
             assert "commits of this group" in empty[0].believed_instead
             return
-    pytest.skip(f"in {RESTARTS} restarts the broker had its groups before it was asked for them")
+    # the broker had its groups before it was asked each time; the moment itself is recorded, see
+    # tests/data/lying/kafka_empty_group_list.lagkit
+    assert judged, f"in {RESTARTS} restarts the broker never answered"

@@ -278,6 +278,24 @@ def test_members_that_say_goodbye_at_once_end_themselves_and_are_no_storm() -> N
     assert checks["members_missing"].outcome == "present"
 
 
+def test_a_guest_that_comes_and_goes_beside_members_that_stay_is_no_member_that_dies() -> None:
+    steps: list[tuple[float, str, int, str | None, int | None]] = [
+        (-1800.0, "generation", 1, None, 3)
+    ]
+    for n in range(6):
+        at = 10.0 + 40.0 * n
+        steps += [
+            (at, "joined", 2 * n + 2, f"guest-{n}", None),
+            (at, "generation", 2 * n + 2, None, 4),
+            (at + 5, "left", 2 * n + 3, f"guest-{n}", None),
+            (at + 5, "generation", 2 * n + 3, None, 3),
+        ]
+    checks = incidents.checks(membership.members, logged(*steps))
+    assert checks["members_leave_at_once"].outcome == "absent"
+    assert "beside the 3 that were there before" in checks["members_leave_at_once"].reason
+    assert checks["membership_churn"].outcome == "present"
+
+
 def test_members_that_are_missed_after_their_session_may_have_been_cut_off() -> None:
     checks = incidents.checks(membership.members, crash_loop(10.0))
     assert checks["members_leave_at_once"].outcome == "absent"

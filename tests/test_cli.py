@@ -157,8 +157,12 @@ def test_an_earlier_report_is_replaced_as_a_whole(saved, tmp_path):
 
 
 def test_a_failed_report_is_status_5_and_the_verdict_stands(saved, tmp_path):
-    """The notebook takes longer than the one second that it is given."""
-    done = command.run("investigate", saved, "--out", "out", "--deadline", "1", cwd=tmp_path)
+    """The notebook's kernel is broken and dies as it starts."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "ipykernel_launcher.py").write_text("raise SystemExit('broken')\n")
+    env = command.environment(PYTHONPATH=os.pathsep.join([str(broken), str(command.ROOT)]))
+    done = command.run("investigate", saved, "--out", "out", cwd=tmp_path, env=env)
     assert done.status == 5
     assert "The verdict stands in out/verdict.json, but The notebook" in done.err
     for name in ("incident.lagkit", "verdict.json", "report.html", "report.md"):

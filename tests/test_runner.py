@@ -221,8 +221,10 @@ def test_a_kernel_on_standby_ends_with_a_parent_that_was_killed(tmp_path):
     )
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", program], env=environment) as parent:
-        wait_for(lambda: running(f"{tmp_path}/lagkit-run-"))
-        parent.kill()
+        try:
+            wait_for(lambda: running(f"{tmp_path}/lagkit-run-"))
+        finally:
+            parent.kill()
     wait_for(lambda: not running(f"{tmp_path}/lagkit-run-"))
 
 

@@ -25,6 +25,8 @@ from lagkit.incident import open_incident
 
 REPORT = ["incident.lagkit", "report.html", "report.ipynb", "report.md", "verdict.json"]
 SEED = 20261124
+REPORT_KILLS = 30
+WRITER_KILLS = 68  # beside the hundred: of the writing itself, where the command spends little time
 
 
 def names(folder: Path) -> list[str]:
@@ -63,12 +65,12 @@ def killed_at(seconds: float, *arguments: object, cwd: Path) -> int:
 
 
 def test_a_report_killed_at_any_moment_leaves_whole_files_and_the_next_run_tidies_up(tmp_path):
-    """A dozen of the hundred kills; most are of a writer, below, and of captures, in tests/real."""
+    """Thirty of the hundred kills of the real command; the captures' seventy are in tests/real."""
     begun = time.monotonic()
     assert command.run("demo", "--out", "first", cwd=tmp_path).status == 0
     length = time.monotonic() - begun
     moments = random.Random(SEED)
-    for number in range(12):
+    for number in range(REPORT_KILLS):
         # most in the part where files appear: the notebook alone takes most of the time
         share = moments.uniform(0.15, 0.5) if number % 4 else moments.uniform(0.5, 1.05)
         killed_at(share * length, "demo", "--out", "first", cwd=tmp_path)
@@ -90,7 +92,7 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_pa
         "    print('x', flush=True)\n"
     )
     moments = random.Random(SEED)
-    for _ in range(68):
+    for _ in range(WRITER_KILLS):
         process = subprocess.Popen(
             [sys.executable, "-c", writer, file],
             stdout=subprocess.PIPE,

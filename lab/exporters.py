@@ -31,6 +31,7 @@ METADATA_MAX_AGE = "10000"
 KLAG_TEMPLATE = Path(__file__).resolve().parent / "klag-exporter.toml"
 BRAEDON_LAUNCHER = Path(__file__).resolve().parent / "braedon.py"
 CHECKOUT = Path(__file__).resolve().parent.parent
+CONTAINERS = "/cadvisor"
 RELAY_DIALECTS = ("kafka_exporter", "kminion", "redpanda")
 
 
@@ -152,11 +153,24 @@ def relay_exists() -> bool:
 
 
 def start_relay(ledger: Ledger, brokers: str, port: int) -> None:
-    """Start the relay on `port`; `lab.relay` lists its pages."""
+    """Start the relay on `port`; `lab.relay` lists its pages.
+
+    That of the containers is empty until this lab runs a kubelet.
+    """
     url = f"http://127.0.0.1:{port}"
     ledger.start(
         "relay",
-        [sys.executable, "-m", "lab.relay", "--bootstrap", brokers, "--port", str(port)],
+        [
+            sys.executable,
+            "-m",
+            "lab.relay",
+            "--bootstrap",
+            brokers,
+            "--port",
+            str(port),
+            "--lab",
+            ledger.folder,
+        ],
         endpoint=url,
         ready=lambda: scrape_missing(f"{url}/{RELAY_DIALECTS[0]}"),
         timeout=RELAY_READY_SECONDS,

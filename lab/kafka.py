@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import security
+from lab import names, security
 from lab.install import Artifact
 from lab.processes import LabError, Ledger, free_ports, listening, log_tail
 
@@ -28,6 +28,8 @@ TOPIC_SECONDS = 10.0
 # Topic -> partitions: the runbook's own, and one for the independent neighbour group.
 TOPICS = {"deploy-requests": 6, "api-events": 3}
 JMX_RULES = Path(__file__).resolve().parent / "jmx.yml"
+
+LOOPBACK = "127.0.0.1"
 
 # Fixed: a random id may begin with "-", which the formatter takes for an option.
 CLUSTER_ID = "lagkitLabClusterAAAAAA"
@@ -52,7 +54,8 @@ rootLogger.appenderRef.console.ref = console
 class Broker:
     """One node's ports on loopback. `advertised` is the port clients of PROXIED connect to.
 
-    `sasl` and `mtls` are 0 where the cluster is not secured.
+    `sasl` and `mtls` are 0 where the cluster is not secured. `host` is what PROXIED advertises: a
+    name in a named cluster, which only the workers can resolve (see lab.names).
     """
 
     node: int
@@ -63,6 +66,7 @@ class Broker:
     jmx: int
     sasl: int = 0
     mtls: int = 0
+    host: str = LOOPBACK
 
     @property
     def name(self) -> str:
@@ -87,12 +91,17 @@ class Kafka:
 
         Without toxiproxy in the lab this listener is reached directly.
         """
-        return ",".join(f"127.0.0.1:{node.advertised}" for node in self.nodes)
+        return ",".join(f"{node.host}:{node.advertised}" for node in self.nodes)
 
     @property
     def secured(self) -> bool:
         """Return whether the brokers have logins and an authorizer."""
         return all(node.sasl and node.mtls for node in self.nodes)
+
+    @property
+    def named(self) -> bool:
+        """Return whether the brokers have names that only the workers can resolve."""
+        return all(node.host != LOOPBACK for node in self.nodes)
 
     @property
     def sasl_bootstrap(self) -> str:
@@ -109,7 +118,7 @@ class Kafka:
         """Return HOST:PORT of every broker's JMX exporter."""
         return tuple(f"127.0.0.1:{node.jmx}" for node in self.nodes)
 
-    def as_facts(self) -> list[dict[str, int]]:
+    def as_facts(self) -> list[dict[str, Any]]:
         """Return what the state file keeps."""
         return [asdict(node) for node in self.nodes]
 
@@ -119,7 +128,7 @@ class Kafka:
         return cls(tuple(Broker(**node) for node in facts))
 
 
-def plan(count: int, *, proxied: bool, secured: bool = False) -> Kafka:
+def plan(count: int, *, proxied: bool, secured: bool = False, named: bool = False) -> Kafka:
     """Choose ports for `count` brokers (1 or 3); ValueError for another count."""
     if count not in (1, 3):
         raise ValueError(f"{count} Kafka nodes asked for; the lab runs 1 or 3")
@@ -127,9 +136,9 @@ def plan(count: int, *, proxied: bool, secured: bool = False) -> Kafka:
     for node in range(1, count + 1):
         direct, inner, outer, controller, jmx = free_ports(5)
         sasl, mtls = free_ports(2) if secured else (0, 0)
-        brokers.append(
-            Broker(node, direct, inner, outer if proxied else inner, controller, jmx, sasl, mtls)
-        )
+        advertised = outer if proxied else inner
+        host = names.name_of(node) if named else LOOPBACK
+        brokers.append(Broker(node, direct, inner, advertised, controller, jmx, sasl, mtls, host))
     return Kafka(tuple(brokers))
 
 
@@ -151,7 +160,7 @@ def properties(
             f"CONTROLLER://127.0.0.1:{broker.controller}{listening_too}"
         ),
         "advertised.listeners": (
-            f"DIRECT://127.0.0.1:{broker.direct},PROXIED://127.0.0.1:{broker.advertised}"
+            f"DIRECT://127.0.0.1:{broker.direct},PROXIED://{broker.host}:{broker.advertised}"
             f"{listening_too}"
         ),
         "listener.security.protocol.map": (

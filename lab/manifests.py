@@ -48,6 +48,7 @@ def _deployment(
     strategy: Manifest,
     labels: Mapping[str, str],
     change_cause: str,
+    least_ready_seconds: int = 0,
 ) -> Manifest:
     return {
         "apiVersion": "apps/v1",
@@ -62,6 +63,7 @@ def _deployment(
             "replicas": replicas,
             "selector": {"matchLabels": {"app": name}},
             "strategy": strategy,
+            "minReadySeconds": least_ready_seconds,
             "template": {
                 "metadata": {"labels": {"app": name, **labels}},
                 "spec": {
@@ -84,6 +86,8 @@ def consumer(
     change_cause: str = "release 2.14.0",
     memory: str = "64Mi",
     killed_for_memory: bool = False,
+    through: Sequence[str] = (),
+    rolling_seconds: int = 0,
 ) -> Manifest:
     """Return the deployment worker's Deployment.
 
@@ -95,6 +99,9 @@ def consumer(
         change_cause: what ``kubectl rollout history`` shows.
         memory: that a pod asks for; the node has what this machine has.
         killed_for_memory: a process that ends with 137 is reported as OOMKilled.
+        through: words before the worker's own command.
+        rolling_seconds: replace one pod after another, each that long after the one before was
+            ready; 0 replaces all at once.
     """
     document = _deployment(
         CONSUMER,
@@ -103,7 +110,7 @@ def consumer(
             "name": CONSUMER,
             "image": f"stoa/{CONSUMER}:{release}",
             "imagePullPolicy": "IfNotPresent",
-            "command": _command(python, "lab.workload.consumer"),
+            "command": [*through, *_command(python, "lab.workload.consumer")],
             "env": _env(env),
             "resources": {
                 "requests": {"cpu": "50m", "memory": memory},
@@ -112,9 +119,15 @@ def consumer(
         },
         replicas=replicas,
         # two releases in one consumer group would rebalance against each other
-        strategy={"type": "Recreate"},
+        strategy={
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+        }
+        if rolling_seconds
+        else {"type": "Recreate"},
         labels={"version": release},
         change_cause=change_cause,
+        least_ready_seconds=rolling_seconds,
     )
     if killed_for_memory:
         # the lab's kubelet has no cgroups; see lab/klab/kubelet.go

@@ -8,8 +8,11 @@ does in a company.
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -18,13 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from lab.install import Artifact
-from lab.processes import Ledger, Ready
+from lab.processes import LabError, Ledger, Ready
 
 PART = "prometheus"
 READY_SECONDS = 30.0
 REQUEST_SECONDS = 3.0
 TERM_GRACE = 3.0
-SCRAPE_INTERVAL = "5s"
+RELOAD_SECONDS = 60.0
+RELOAD_POLL_SECONDS = 0.2
+SCRAPE_SECONDS = 5
+LONGEST_SCRAPE = 10  # seconds; Prometheus' own default of scrape_timeout
 EVALUATION_INTERVAL = "5s"
 RULES = Path(__file__).resolve().parent / "alerts.yml"
 DIALECTS = ("otel", "klag", "kafka_exporter", "kminion", "redpanda")
@@ -45,8 +51,8 @@ def config(
     """Return a Prometheus configuration; with `rules` the lab's alert rules are in it."""
     answer: dict[str, Any] = {
         "global": {
-            "scrape_interval": SCRAPE_INTERVAL,
-            "scrape_timeout": SCRAPE_INTERVAL,
+            "scrape_interval": f"{SCRAPE_SECONDS}s",
+            "scrape_timeout": f"{SCRAPE_SECONDS}s",
             "evaluation_interval": EVALUATION_INTERVAL,
         },
         "scrape_configs": [
@@ -106,6 +112,44 @@ def start_prometheus(
         term_grace=TERM_GRACE,
     )
     return url
+
+
+def scrape_every(ledger: Ledger, dialect: str, url: str, seconds: int) -> None:
+    """Let the running Prometheus of a dialect scrape so often, and wait until it does.
+
+    Raises:
+        LabError: it did not take the new configuration.
+    """
+    name = f"prometheus-{dialect}"
+    path = ledger.folder / name / "prometheus.yml"
+    settings = json.loads(path.read_text())
+    settings["global"] |= {
+        "scrape_interval": f"{seconds}s",
+        "scrape_timeout": f"{min(seconds, LONGEST_SCRAPE)}s",
+    }
+    path.write_text(json.dumps(settings, indent=1) + "\n")
+    ledger.signal(name, signal.SIGHUP)
+    end = time.monotonic() + RELOAD_SECONDS
+    while (now := _interval(url)) != f"{seconds}s":
+        if time.monotonic() > end:
+            raise LabError(
+                f"{name} scrapes every {now} and not every {seconds} s, "
+                f"{RELOAD_SECONDS:.0f} s after it was told"
+            )
+        time.sleep(RELOAD_POLL_SECONDS)
+
+
+def _interval(url: str) -> str:
+    """Return the scrape interval in force, or why it is not known."""
+    try:
+        with urllib.request.urlopen(
+            f"{url}/api/v1/status/config", timeout=REQUEST_SECONDS
+        ) as answer:
+            told = str(json.load(answer)["data"]["yaml"])
+    except (OSError, ValueError, KeyError) as error:
+        return f"nobody knows what ({error})"
+    found = re.search(r"^global:\n(?:  .*\n)*?  scrape_interval: (\S+)", told, re.MULTILINE)
+    return found[1] if found else "nobody knows what"
 
 
 def write_blocks(artifact: Artifact, folder: Path, lines: Sequence[str]) -> Path:

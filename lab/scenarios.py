@@ -322,12 +322,21 @@ def group_view(bootstrap: str, group: str = GROUP, topic: str = TOPIC) -> GroupV
     from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
     from confluent_kafka.admin import AdminClient, OffsetSpec
 
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    from lagkit.sources.kafka.coordinator import CoordinatorClient
+    from lagkit.sources.kafka.errors import LibraryCrashed
+
+    configuration = {"bootstrap.servers": bootstrap, "log_level": 0}
+    admin = AdminClient(configuration)
     try:
-        asked = admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=ASK_SECONDS
-        )[group]
-        offsets = asked.result(ASK_SECONDS + 1)
+        # not by the client itself: a coordinator that moves would kill this process
+        with contextlib.closing(CoordinatorClient(configuration)) as coordinator:
+            asked = coordinator.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group)], request_timeout=ASK_SECONDS
+            )[group]
+            offsets = asked.result(ASK_SECONDS + 1)
+            described = coordinator.describe_consumer_groups([group], request_timeout=ASK_SECONDS)[
+                group
+            ].result(ASK_SECONDS + 1)
         known = admin.list_topics(topic, timeout=ASK_SECONDS).topics[topic].partitions
         ends = {
             p.partition: future.result(ASK_SECONDS + 1).offset
@@ -336,10 +345,7 @@ def group_view(bootstrap: str, group: str = GROUP, topic: str = TOPIC) -> GroupV
                 request_timeout=ASK_SECONDS,
             ).items()
         }
-        described = admin.describe_consumer_groups([group], request_timeout=ASK_SECONDS)[
-            group
-        ].result(ASK_SECONDS + 1)
-    except (KafkaException, TimeoutError) as error:
+    except (KafkaException, LibraryCrashed, TimeoutError) as error:
         raise LabError(f"group {group}: no answer in {ASK_SECONDS:.0f} s ({error})") from error
     committed = {
         p.partition: p.offset
@@ -347,7 +353,7 @@ def group_view(bootstrap: str, group: str = GROUP, topic: str = TOPIC) -> GroupV
         if p.topic == topic and p.offset >= 0 and p.partition in ends
     }
     return GroupView(
-        state=described.state.name,
+        state="UNKNOWN" if described.state is None else described.state.name,
         members=len(described.members),
         clients=tuple(sorted(member.client_id for member in described.members)),
         committed=committed,

@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from lab.processes import LabError, log_tail
 
 FOLDER = "certificates"
 OPENSSL_SECONDS = 30.0
+ACL_SECONDS = 15.0
 VALID_DAYS = "30"
 
 READER = "lagkit-reader"
 STRANGER = "stranger"
-# Two users who prove who they are; what each may do is up to the ACLs of a test.
-PASSWORDS = {READER: "reader-secret-5e1f", STRANGER: "stranger-secret-77aa"}
+WORKER = "deployment-worker"
+# Users who prove who they are; what each may do is up to the ACLs of a test.
+PASSWORDS = {
+    READER: "reader-secret-5e1f",
+    STRANGER: "stranger-secret-77aa",
+    WORKER: "worker-secret-0c93",
+}
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 
 _LOGIN = "org.apache.kafka.common.security"
@@ -106,3 +113,79 @@ def format_arguments() -> list[str]:
         for name, password in PASSWORDS.items()
         for argument in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
     ]
+
+
+def login(certificates: Path, user: str) -> dict[str, str]:
+    """Return the environment with which a worker logs in as this user."""
+    return {
+        "KAFKA_USERNAME": user,
+        "KAFKA_PASSWORD": PASSWORDS[user],
+        "KAFKA_CA": str(certificates / "ca.pem"),
+    }
+
+
+def let_consume(bootstrap: str, user: str, topic: str, group: str) -> None:
+    """Let a user read a topic as a member of a group.
+
+    Raises:
+        LabError: the broker refused.
+    """
+    for binding in (_may_read(user, "TOPIC", topic), _may_read(user, "GROUP", group)):
+        _done(_admin(bootstrap).create_acls([binding]))
+
+
+def forbid_group(bootstrap: str, user: str, group: str) -> None:
+    """Take back what lets a user be a member of a group.
+
+    Raises:
+        LabError: the broker refused.
+    """
+    from confluent_kafka.admin import AclBindingFilter
+
+    given = _may_read(user, "GROUP", group)
+    same = AclBindingFilter(
+        given.restype,
+        given.name,
+        given.resource_pattern_type,
+        given.principal,
+        given.host,
+        given.operation,
+        given.permission_type,
+    )
+    _done(_admin(bootstrap).delete_acls([same]))
+
+
+def _may_read(user: str, kind: str, name: str) -> Any:
+    from confluent_kafka.admin import (
+        AclBinding,
+        AclOperation,
+        AclPermissionType,
+        ResourcePatternType,
+        ResourceType,
+    )
+
+    return AclBinding(
+        ResourceType[kind],
+        name,
+        ResourcePatternType.LITERAL,
+        f"User:{user}",
+        "*",
+        AclOperation.READ,
+        AclPermissionType.ALLOW,
+    )
+
+
+def _admin(bootstrap: str) -> Any:
+    from confluent_kafka.admin import AdminClient
+
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+
+
+def _done(answers: Any) -> None:
+    from confluent_kafka import KafkaException
+
+    for what, future in answers.items():
+        try:
+            future.result(ACL_SECONDS)
+        except (KafkaException, TimeoutError) as error:
+            raise LabError(f"the rights were not changed ({what}): {error}") from error

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lab import exporters, kafka, kubernetes, prometheus, toxiproxy
+from lab import exporters, kafka, kubernetes, names, prometheus, toxiproxy
 from lab.install import Artifact, Echo, Unavailable, install, say
 from lab.kafka import Kafka
 from lab.kubernetes import Kubernetes
@@ -62,7 +62,9 @@ class Stack:
     pause the kubelet makes between two starts of a crashing container. Without
     `honest_exporters` klag-exporter and the collector run with their own defaults, and the
     collector reaches the brokers through toxiproxy: both then tell untruths when they are cut off.
-    `secured` gives the brokers logins and an authorizer besides (see lab.security).
+    `secured` gives the brokers logins and an authorizer besides (see lab.security). `named` gives
+    them names that only the workers can resolve (see lab.names). `dialects` are the exporters that
+    are scraped, all when None: each has a Prometheus of its own.
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class Stack:
         crash_loop_seconds: int = kubernetes.CRASH_LOOP_SECONDS,
         honest_exporters: bool = True,
         secured: bool = False,
+        named: bool = False,
+        dialects: Iterable[str] | None = None,
         echo: Echo = say,
     ) -> None:
         self.folder = Path(folder).resolve()
@@ -86,6 +90,8 @@ class Stack:
         self.crash_loop_seconds = crash_loop_seconds
         self.honest_exporters = honest_exporters
         self.secured = secured
+        self.named = named
+        self.dialects = None if dialects is None else frozenset(dialects)
         self.echo = echo
         self.python = sys.executable
         self.missing: dict[str, Unavailable] = {}
@@ -224,7 +230,12 @@ class Stack:
         serves: dict[str, prometheus.Target] = {}
         if "kafka" in artifacts:
             proxied = "toxiproxy" in artifacts
-            cluster = kafka.plan(self.kafka_nodes, proxied=proxied, secured=self.secured)
+            cluster = kafka.plan(
+                self.kafka_nodes, proxied=proxied, secured=self.secured, named=self.named
+            )
+            if self.named:
+                names.give(self.folder, (node.host for node in cluster.nodes))
+                names.check(self.folder)
             if proxied:
                 routes = {node.name: (node.advertised, node.proxied) for node in cluster.nodes}
                 self._toxiproxy = toxiproxy.start(
@@ -269,6 +280,8 @@ class Stack:
                     serves[dialect] = prometheus.Target(
                         dialect, (f"127.0.0.1:{self.relay_port}",), f"/{dialect}"
                     )
+        if self.dialects is not None:
+            serves = {name: target for name, target in serves.items() if name in self.dialects}
         if "prometheus" in artifacts:
             self._start_prometheus(artifacts, serves)
 
@@ -283,6 +296,9 @@ class Stack:
             # Redpanda has no JMX: beside its names a Kafka broker's would be a false picture.
             if self._kafka is not None and "jmx" in artifacts and dialect != "redpanda":
                 targets.append(prometheus.Target("kafka", self._kafka.jmx))
+            if "relay" in self.parts and "relay" not in self.missing and "kubernetes" in artifacts:
+                address = f"127.0.0.1:{self.relay_port}"
+                targets.append(prometheus.Target("kubelet", (address,), exporters.CONTAINERS))
             ruled = dialect == "otel"
             settings = prometheus.config(
                 targets, rules=ruled, alertmanager=alert_port if ruled else None
@@ -315,6 +331,7 @@ class Stack:
         if facts["kafka"]:
             self._kafka = Kafka.from_facts(facts["kafka"])
             self.kafka_nodes = len(self._kafka.nodes)
+            self.secured, self.named = self._kafka.secured, self._kafka.named
         if facts["kubernetes"]:
             self._kubernetes = Kubernetes(
                 Path(facts["kubernetes"]["folder"]), facts["kubernetes"]["port"]

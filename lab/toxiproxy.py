@@ -96,6 +96,10 @@ class Toxiproxy:
         )
         return name
 
+    def remove(self, proxy: str, type: str, stream: str = "downstream") -> None:
+        """Take a toxic of a type off a proxy again; its connections go on."""
+        self._ask("DELETE", f"/proxies/{proxy}/toxics/{type}_{stream}")
+
     def clear(self) -> None:
         """Remove every toxic and enable every proxy."""
         self._ask("POST", "/reset")

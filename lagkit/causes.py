@@ -5,8 +5,9 @@ Every number the ranking uses stands in this module, and is derived from somethi
 * priors come from the runbook's ratings (high : medium : low = 4 : 2 : 1);
 * a weight of evidence comes from one of five levels, each the probability that a kind of evidence
   is seen when a cause is at work. ``.`` is the rate of distractors: how often it is seen for
-  reasons that have nothing to do with the lag. Seen, a kind weighs ``ln(p / p(.))`` nats; looked
-  for and not seen, ``ln((1 - p) / (1 - p(.)))``; not looked for, nothing (Good 1950);
+  reasons that have nothing to do with the lag, by kind one of four. Seen, a kind weighs
+  ``ln(p / p(.))`` nats; looked for and not seen, ``ln((1 - p) / (1 - p(.)))``; not looked for,
+  nothing (Good 1950);
 * the mechanism graph is hand-written: it is small and known, so nothing is learnt.
 
 A cause knows no source and no frame. A cause of one's own is added by an entry point of the group
@@ -27,18 +28,30 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 NONE = "none"
 
-Level = Literal["++", "+", ".", "-", "--"]
-LEVELS: Mapping[Level, float] = {"++": 0.85, "+": 0.45, ".": 0.10, "-": 0.04, "--": 0.01}
+Level = Literal["++", "*", "+", ".", "-", "--"]
+LEVELS: Mapping[Level, float] = {"++": 0.85, "*": 0.5, "+": 0.45, ".": 1.0, "-": 0.4, "--": 0.1}
+"""P(seen) at a level: the first three as they are, the others times the rate of distractors.
+
+``*`` is what gives a cause away in one of its forms and is missing in the others: AWX is slow in
+half of what is slow processing, and where it is, nothing else explains it.
+"""
+POINTS: frozenset[Level] = frozenset({"++", "*"})
+"""The levels at which a kind points to a cause."""
+
+EXACT, RARE, USUAL, COMMON = 0.01, 0.04, 0.10, 0.25
+"""Rates of distractors. Exact: the broker or the log itself says so, which no chance imitates.
+Common: rollouts, scaling and full groups are everyday sights."""
 
 RATING_WEIGHT: Mapping[str, float] = {"high": 4.0, "medium": 2.0, "low": 1.0}
-# One share of "low" for everything the runbook has no name for: half of it for the extended causes
-# together, half for what no catalogue lists. One more for "no incident".
-_EXTENDED_SHARE = 0.5
+# Of everything the runbook has no name for, in shares of "low": two for the extended causes
+# together, half a one for what no catalogue lists. One more for "no incident".
+_EXTENDED_SHARE = 2.0
 _UNKNOWN_SHARE = 0.5
 _NONE_SHARE = 1.0
 
 GROUP_CAP_NATS = 3.0
-"""Correlated evidence of one group weighs at most this much, for or against one cause."""
+"""Correlated evidence of one group adds up to at most this much, for or against one cause, or to
+the strongest piece of it if that alone weighs more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,8 @@ class EvidenceKind:
     how_to_check: str = ""
     delay_seconds: float = 30.0
     """How long after its cause began this may first be seen: session timeouts, commit intervals."""
+    seen_anyway: float = USUAL
+    """The rate of distractors: how often this is seen though nothing it points to is at work."""
 
     def level(self, cause: str) -> Level:
         """Return how likely this kind is seen under *cause*."""
@@ -74,16 +89,21 @@ class EvidenceKind:
 
     def probability(self, cause: str) -> float:
         """Return P(seen | *cause*)."""
-        return LEVELS[self.level(cause)]
+        level = self.level(cause)
+        return LEVELS[level] * (self.seen_anyway if level in (".", "-", "--") else 1.0)
 
     def weight(self, cause: str, *, present: bool) -> float:
         """Return the weight of evidence in nats for *cause*, against the rate of distractors."""
-        p, base = self.probability(cause), LEVELS["."]
+        p, base = self.probability(cause), self.seen_anyway
         return math.log(p / base) if present else math.log((1 - p) / (1 - base))
 
+    def points(self, cause: str) -> bool:
+        """Whether this kind, when seen, is a sign of *cause*."""
+        return self.level(cause) in POINTS
+
     def points_to(self) -> tuple[str, ...]:
-        """Return the causes of level ``++``."""
-        return tuple(cause for cause, level in self.levels.items() if level == "++")
+        """Return the causes that this kind is a sign of."""
+        return tuple(cause for cause in self.levels if self.points(cause))
 
     def singles_out(self) -> str | None:
         """Return the cause that this kind alone points to; None if it is none, or several.
@@ -202,7 +222,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         _PROM,
         {
             _MS: "++",
-            _KS: "+",
+            _KS: "-",
             _UP: "+",
             _SP: "-",
             _CD: "-",
@@ -223,8 +243,8 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         _PROM,
         {
             _MS: "++",
-            _UP: "+",
-            _KS: "+",
+            _UP: "++",
+            _KS: "++",
             _CD: "--",
             _SP: "--",
             _PM: "--",
@@ -312,14 +332,14 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {
             _PM: "++",
             _HT: "+",
-            _CD: "-",
+            _CD: ".",
             _SP: "--",
             _MS: "--",
-            _RB: "-",
+            _RB: ".",
             _BO: "-",
             _NW: "-",
             _UP: "--",
-            _QT: "--",
+            _QT: ".",
             NONE: "--",
         },
         how_to_check="Run rpk group describe twice, a minute apart, and compare each partition.",
@@ -339,9 +359,10 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "shape",
         "Is production concentrated on few partitions that still advance?",
         _PROM,
-        {_KS: "++", _MS: ".", _PM: "--", _CD: "-", _NW: "-", NONE: "."},
+        {_KS: "++", _MS: "+", _PM: "--", _CD: "-", _NW: "-", NONE: "."},
         how_to_check="rpk topic describe -p twice, a minute apart: which partition runs ahead?",
         delay_seconds=60,
+        seen_anyway=RARE,
     ),
     # -- offsets that tell their own story
     EvidenceKind(
@@ -351,6 +372,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         _PROM,
         {_OR: "++", _CD: "-", _SP: "-", _MS: "-", NONE: "-"},
         how_to_check="Look for a seek, a reset or auto.offset.reset in logs and shell histories.",
+        seen_anyway=EXACT,
     ),
     EvidenceKind(
         "records_deleted_unread",
@@ -359,6 +381,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         _BOTH,
         {_RL: "++", _OR: "+", NONE: "-"},
         how_to_check="rpk group describe: is LOG-START-OFFSET past CURRENT-OFFSET?",
+        seen_anyway=EXACT,
     ),
     EvidenceKind(
         "last_stable_offset_pinned",
@@ -367,6 +390,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         _KAFKA,
         {_HT: "++", _CD: "--", _SP: "--", _MS: "--", _RB: "--", _PM: "-", _NW: "--", NONE: "-"},
         "Compare list_offsets with read_committed and read_uncommitted twice, a minute apart.",
+        seen_anyway=EXACT,
     ),
     # -- no incident
     EvidenceKind(
@@ -432,7 +456,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {
             _RB: "++",
             _CD: "+",
-            _PM: "+",
+            _PM: ".",
             _SP: "+",
             _NW: "+",
             _BO: "+",
@@ -453,7 +477,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         _KAFKA,
         # One that is cut off cannot say goodbye: it is missed only after its session timeout.
         {
-            _CD: "++",
+            _CD: "*",
             _RB: "-",
             _SP: "-",
             _BO: "-",
@@ -467,6 +491,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         },
         "Set read_offsets_topic = true and grant READ on __consumer_offsets.",
         delay_seconds=60,
+        seen_anyway=RARE,
     ),
     EvidenceKind(
         "no_spare_partition",
@@ -475,6 +500,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         _KAFKA,
         {_UP: "++"},
         how_to_check="rpk group describe: compare members with partitions.",
+        seen_anyway=COMMON,
     ),
     # -- pods
     EvidenceKind(
@@ -483,7 +509,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Did consumer containers end with an error around the onset or after it?",
         _K8S,
         {
-            _CD: "++",
+            _CD: "*",
             _PM: "+",
             _MS: "-",
             _SP: "-",
@@ -500,12 +526,23 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         delay_seconds=60,
     ),
     EvidenceKind(
+        "killed_for_memory",
+        "pods",
+        "Were consumer containers killed for want of memory around the onset or after it?",
+        _K8S,
+        # a record that cannot be read raises an error; one that is too large is rare
+        {_CD: "*", _MS: "+", _PM: "--", _SP: "-", _RB: "-", _NW: "-", _BO: "-", NONE: "-"},
+        "kubectl describe pod: Last State, Reason OOMKilled.",
+        delay_seconds=60,
+        seen_anyway=EXACT,
+    ),
+    EvidenceKind(
         "pods_unavailable",
         "pods",
         "Are fewer consumer pods ready than the workload wants, or is it scaled to zero?",
         _K8S,
         {
-            _CD: "++",
+            _CD: "*",
             _PM: "+",
             _SP: "-",
             _MS: "-",
@@ -520,6 +557,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         },
         "kubectl get deployment and its pods.",
         delay_seconds=60,
+        seen_anyway=RARE,
     ),
     EvidenceKind(
         "containers_restarted",
@@ -549,6 +587,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         _K8S,
         {_CD: "+", _SP: "+", _RB: "+"},
         "kubectl rollout history.",
+        seen_anyway=COMMON,
     ),
     EvidenceKind(
         "scaled_near_onset",
@@ -558,6 +597,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {_CD: "+", _RB: "+"},
         "kubectl describe hpa, and the events of the Deployment.",
         delay_seconds=60,
+        seen_anyway=COMMON,
     ),
     EvidenceKind(
         "replicas_capped",
@@ -577,6 +617,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {_CD: "+", _SP: "+", _NW: "+", _PM: "-", _MS: "-", _KS: "-", _UP: "-", _HT: "-"},
         "kubectl get nodes, and kubectl describe node.",
         delay_seconds=60,
+        seen_anyway=RARE,
     ),
     # -- the members' own words
     EvidenceKind(
@@ -585,7 +626,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Do the logs show the same record failing again and again?",
         _K8S,
         {
-            _PM: "++",
+            _PM: "*",
             _CD: "--",
             _SP: "-",
             _MS: "-",
@@ -600,6 +641,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         },
         "Read current and previous logs for a repeated offset or a decoding error.",
         delay_seconds=60,
+        seen_anyway=RARE,
     ),
     EvidenceKind(
         "transport_errors",
@@ -607,7 +649,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Do the clients log lost connections, timeouts or name errors towards brokers?",
         _K8S,
         {
-            _NW: "++",
+            _NW: "*",
             _BO: "+",
             _CD: "-",
             _SP: "-",
@@ -644,13 +686,14 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             NONE: "-",
         },
         "Read the members' logs for authorization, SASL and TLS errors.",
+        seen_anyway=EXACT,
     ),
     EvidenceKind(
         "poll_interval_exceeded",
         "poll_log",
         "Do the members log that they exceeded max.poll.interval.ms?",
         _K8S,
-        {_SP: "+", _RB: "+", _PM: ".", _CD: "-", _MS: ".", _NW: "-"},
+        {_SP: "*", _RB: ".", _PM: ".", _CD: "-", _MS: ".", _NW: "-"},
         how_to_check="Read the members' logs for max.poll.interval.ms.",
         delay_seconds=330,
     ),
@@ -659,18 +702,30 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "poll_log",
         "Do the members log heartbeats or sessions that expired?",
         _K8S,
-        {_RB: "+", _NW: "+", _BO: "+", _CD: ".", _SP: "-", _MS: "-"},
+        {_RB: "+", _NW: "+", _BO: "+", _CD: ".", _SP: ".", _MS: "-"},
         how_to_check="Read the members' logs for expired sessions.",
         delay_seconds=60,
+    ),
+    EvidenceKind(
+        "sessions_lost_by_all",
+        "poll_log",
+        "Did every member lose its session at the same time?",
+        _K8S,
+        # who pauses or is busy is one of several: all at once is what they share
+        {_NW: "*", _BO: "+", _CD: "-", _SP: ".", _MS: "-", _PM: "-", NONE: "-"},
+        "Read the members' logs for expired sessions.",
+        delay_seconds=60,
+        seen_anyway=RARE,
     ),
     EvidenceKind(
         "startup_failures",
         "start_log",
         "Do failed containers end with an error that names no record?",
         _K8S,
-        {_CD: "++", _PM: "--", _SP: "-", _MS: "-", _RB: ".", _NW: "-", _BO: "-", NONE: "-"},
+        {_CD: "*", _PM: "--", _SP: "-", _MS: "-", _RB: ".", _NW: "-", _BO: "-", NONE: "-"},
         "Read the previous container's log.",
         delay_seconds=60,
+        seen_anyway=RARE,
     ),
     # -- the downstream
     EvidenceKind(
@@ -679,7 +734,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Does what the consumer waits for take longer than before?",
         ("downstream",),
         {
-            _SP: "++",
+            _SP: "*",
             _MS: "+",
             _KS: "-",
             _UP: "-",
@@ -689,6 +744,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         },
         "Time one call of the downstream, and compare job durations before and after the onset.",
         delay_seconds=60,
+        seen_anyway=RARE,
     ),
     EvidenceKind(
         "downstream_failing",
@@ -698,6 +754,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {_SP: "+", _CD: ".", _RB: "-", _PM: "-", _MS: "-", NONE: "-"},
         "kubectl get pods of the downstream, and its health endpoint.",
         delay_seconds=60,
+        seen_anyway=RARE,
     ),
     EvidenceKind(
         "downstream_complaints",
@@ -705,7 +762,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Do the members log slow or failed calls of the downstream?",
         _K8S,
         {
-            _SP: "++",
+            _SP: "*",
             _MS: "+",
             _KS: "-",
             _HT: "-",
@@ -721,9 +778,10 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "broker",
         "Are brokers missing, partitions under-replicated or leaderless, or requests slow?",
         _BOTH,
-        {_BO: "++", _NW: "-", _CD: "-", _SP: "-", _PM: "-", NONE: "-"},
+        {_BO: "*", _NW: "-", _CD: "-", _SP: "-", _PM: "-", NONE: "-"},
         "rpk cluster health; under-replicated partitions; produce and commit latency.",
         delay_seconds=60,
+        seen_anyway=RARE,
     ),
     EvidenceKind(
         "neighbours_lag_too",
@@ -741,7 +799,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _KS: "--",
             _UP: "-",
             _HT: "-",
-            _QT: "-",
+            _QT: ".",
             NONE: "-",
         },
         how_to_check="rpk group list, then describe a group on other topics.",
@@ -755,6 +813,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {_QT: "++", _BO: "."},
         "kafka_server_quota_fetch_throttle_time per client id.",
         delay_seconds=60,
+        seen_anyway=EXACT,
     ),
 )
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
 
+from lagkit import folders
 from lagkit.errors import LagkitError, ReportFailed, UsageError
 from lagkit.version import __version__
 
@@ -35,25 +34,10 @@ if TYPE_CHECKING:
     from lagkit.incident import Incident
     from lagkit.runner import Standby
 
-INCIDENT_SUFFIX = ".lagkit"
-INCIDENT_FILE = "incident.lagkit"
-# What lagkit writes into an output folder, and therefore may replace there.
-OWN_FILES = frozenset(
-    {
-        INCIDENT_FILE,
-        "verdict.json",
-        "report.html",
-        "report.md",
-        "report.ipynb",
-        "report.pdf",
-        ".ipynb_checkpoints",
-    }
-)
 NOTEBOOK = "notebooks/investigate.ipynb"
 NOTEBOOK_SECONDS = 120.0
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 TERMINATED = 143  # 128 + SIGTERM
-_NAME_CHARACTERS = 80
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -197,10 +181,10 @@ def investigate(
 
     With FILE.lagkit: the same from a saved incident, without asking any system.
     """
-    saved = target.endswith(INCIDENT_SUFFIX)
+    saved = target.endswith(folders.INCIDENT_SUFFIX)
     with (
         _Progress() as progress,
-        _held(out, needed=not saved) as folder,
+        folders.held(out, needed=not saved) as folder,
         _standby(wanted=not no_report) as standby,
     ):
         if saved:
@@ -243,7 +227,7 @@ def demo(
 
     with (
         _Progress() as progress,
-        _held(out or Path("lagkit-demo")) as folder,
+        folders.held(out or Path("lagkit-demo")) as folder,
         _standby(wanted=not no_report) as standby,
     ):
         return _publish(
@@ -277,15 +261,15 @@ def capture(
     **sources: Any,
 ) -> int:
     """Save what every source shows of GROUP now, before events expire and logs are gone."""
-    if out is not None and out.suffix != INCIDENT_SUFFIX:
-        msg = f"--out {out} does not end in {INCIDENT_SUFFIX}."
-        raise UsageError(msg, hint=f"Write {out}{INCIDENT_SUFFIX}.")
+    if out is not None and out.suffix != folders.INCIDENT_SUFFIX:
+        msg = f"--out {out} does not end in {folders.INCIDENT_SUFFIX}."
+        raise UsageError(msg, hint=f"Write {out}{folders.INCIDENT_SUFFIX}.")
     with _Progress() as progress:
-        _refuse_unwritable(out.resolve().parent if out else Path())
+        folders.refuse_unwritable(out.resolve().parent if out else Path())
         incident = _capture(group, topics, since, start, end, sources, progress)
         path: Path | None
         try:
-            path, status = _saved(incident, out), 0
+            path, status = folders.saved(incident, out), 0
         except OSError as error:
             path, status = _rescued(incident, out, error)
         for gap in incident.coverage:
@@ -415,7 +399,7 @@ def _standby(*, wanted: bool) -> Iterator[Standby | None]:
     if not wanted:
         yield None
         return
-    from lagkit.report import standing_by
+    from lagkit.writing import standing_by
 
     with contextlib.ExitStack() as stack:
         standby = None
@@ -439,15 +423,16 @@ def _publish(
     """Save, judge, print, report, each file whole in *held* or in a folder of its own name."""
     from lagkit.disk import write_whole
     from lagkit.investigation import investigate as judge
-    from lagkit.report import first_screen, write
+    from lagkit.report import first_screen
+    from lagkit.writing import write
 
     with contextlib.ExitStack() as stack:
         status, folder = 0, held
         kept: Path | None
         try:
-            folder = held or stack.enter_context(_own_folder(incident))
-            kept = incident.save(folder / INCIDENT_FILE)  # before anything is analysed
-            _remove_earlier(folder)
+            folder = held or stack.enter_context(folders.own_folder(incident))
+            kept = incident.save(folder / folders.INCIDENT_FILE)  # before anything is analysed
+            folders.remove_earlier(folder)
         except (OSError, UsageError) as error:
             # The evidence may be gone by the next attempt: what it shows is still told.
             if not only_copy and isinstance(error, UsageError):
@@ -456,7 +441,7 @@ def _publish(
             if only_copy:
                 kept, status = _rescued(incident, held, error)
             else:
-                place = held or _default_folder(incident)
+                place = held or folders.default_folder(incident)
                 _print_error(f"The report cannot be written to {place}: {_reason(error)}.")
                 kept, status = None, ReportFailed.exit_status
         try:
@@ -464,7 +449,7 @@ def _publish(
             verdict = result.verdict.to_json()
             if folder is not None:
                 try:
-                    write_whole(folder / "verdict.json", verdict.encode())
+                    write_whole(folder / folders.VERDICT_FILE, verdict.encode())
                 except OSError as error:
                     _print_error(f"{folder / 'verdict.json'} was not written: {_reason(error)}.")
                     report, status = False, ReportFailed.exit_status
@@ -492,7 +477,7 @@ def _publish(
     progress.stop()
     if folder is None:
         return status
-    page = folder / "report.html"
+    page = folder / folders.HTML_FILE
     line = f"{'Report' if report else 'Saved'}: {page if page.exists() else folder}"
     if as_json:
         click.echo(line, err=True)
@@ -527,91 +512,10 @@ def _reason(error: BaseException) -> str:
     return text or str(error).splitlines()[0].rstrip(".")
 
 
-@contextlib.contextmanager
-def _held(out: Path | None, *, needed: bool = False) -> Iterator[Path | None]:
-    """Hold the folder *out* before any system is asked; without one only see that there can be."""
-    if out is None:
-        if needed:
-            _refuse_unwritable(Path())
-        yield None
-        return
-    from lagkit.disk import claimed
-
-    with claimed(out) as folder:
-        _refuse_foreign(folder)
-        yield folder
-
-
-@contextlib.contextmanager
-def _own_folder(incident: Incident) -> Iterator[Path]:
-    """Hold the folder named after *incident*, or the next free name if it is another's."""
-    from lagkit.disk import Busy, claimed
-
-    name = _default_folder(incident)
-    content = incident.to_bytes()
-    for number in itertools.count(1):
-        folder = name if number == 1 else name.with_name(f"{name.name}-{number}")
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(claimed(folder))
-            except Busy:
-                continue
-            known = folder / INCIDENT_FILE
-            if known.exists() and known.read_bytes() != content:
-                continue
-            _refuse_foreign(folder)
-            yield folder
-            return
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    """Refuse a place for files that would not take one, before any work is done."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not os.access(folder, os.W_OK | os.X_OK):
-        msg = f"{folder.resolve()} cannot be written."
-        raise UsageError(msg, hint="Give a place that this account may write to with --out.")
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds something lagkit did not write, before any work is done."""
-    from lagkit.disk import is_part
-
-    names = [entry.name for entry in folder.iterdir()]
-    foreign = sorted(name for name in names if name not in OWN_FILES and not is_part(name))
-    if foreign:
-        msg = f"--out {folder} holds other things ({', '.join(foreign[:3])}), which stay untouched."
-        raise UsageError(msg, hint="Give a new folder, or one of an earlier report.")
-
-
-def _remove_earlier(folder: Path) -> None:
-    """Delete what an earlier run made of another capture: no two verdicts in one folder."""
-    for name in sorted(OWN_FILES - {INCIDENT_FILE}):
-        entry = folder / name
-        if entry.is_dir() and not entry.is_symlink():
-            continue  # a Jupyter's checkpoints: its own affair
-        entry.unlink(missing_ok=True)
-
-
-def _saved(incident: Incident, out: Path | None) -> Path:
-    """Save to *out*, through a link if it is one, or to the next free name."""
-    if out is not None:
-        incident.save(out.resolve() if out.is_symlink() else out)
-        return out
-    default = _default_folder(incident)
-    number = 1
-    while True:
-        suffix = "" if number == 1 else f"-{number}"
-        try:
-            return incident.save(f"{default}{suffix}{INCIDENT_SUFFIX}", new=True)
-        except FileExistsError:  # another capture of the same second
-            number += 1
-
-
 def _rescued(incident: Incident, wanted: Path | None, error: Exception) -> tuple[Path | None, int]:
     """Keep a capture that its place did not take where temporary files go; None: nor there."""
     place = wanted or Path.cwd()
-    name = f"{_default_folder(incident)}-{os.getpid()}{INCIDENT_SUFFIX}"
+    name = f"{folders.default_folder(incident)}-{os.getpid()}{folders.INCIDENT_SUFFIX}"
     path = None
     try:
         path = incident.save(Path(tempfile.gettempdir()) / name, new=True)
@@ -624,16 +528,6 @@ def _rescued(incident: Incident, wanted: Path | None, error: Exception) -> tuple
     return path, ReportFailed.exit_status
 
 
-def _default_folder(incident: Incident) -> Path:
-    return Path(f"lagkit-{safe_name(incident.group)}-{incident.captured_at:%Y%m%dT%H%M%SZ}")
-
-
-def safe_name(group: str) -> str:
-    """Return *group* as a part of a file name: no separator, no leading dot, bounded."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", group).strip("._-")
-    return plain[:_NAME_CHARACTERS] or "group"
-
-
 def _workbook(place: Path | None) -> Path:
     """Return the notebook for *place*, made beside the incident if it is not there yet."""
     from lagkit.incident import open_incident
@@ -642,10 +536,10 @@ def _workbook(place: Path | None) -> Path:
 
     if place is None:
         return prepare_notebook(resource_path(NOTEBOOK), {}, Path("lagkit-demo.ipynb"))
-    file = place / INCIDENT_FILE if place.is_dir() else place
+    file = place / folders.INCIDENT_FILE if place.is_dir() else place
     open_incident(file)  # a file that is none is refused here, not by a traceback in a cell
-    known = file.with_name("report.ipynb")
-    if file.name == INCIDENT_FILE and known.exists():
+    known = file.with_name(folders.NOTEBOOK_FILE)
+    if file.name == folders.INCIDENT_FILE and known.exists():
         return known
     notebook = file.with_suffix(".ipynb")
     if notebook.exists():  # someone's notes may be in it

@@ -1,6 +1,6 @@
 """The incident: everything that was seen, frozen, in memory and in one file.
 
-``NAME.lagkit`` is an uncompressed zip of zstd Parquet files, one per frame, and ``incident.json``;
+``NAME.lagkit`` is a zip of zstd Parquet files, one per frame that has rows, and ``incident.json``;
 pandas, DuckDB or Polars read it without lagkit. It is written before anything is analysed, in one
 atomic step, and opened as what it is: a file from somewhere else. The module asks no cluster and
 computes nothing.
@@ -8,11 +8,13 @@ computes nothing.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +37,11 @@ _META = "incident.json"
 _PRIVATE = 0o600
 # A fixed date makes the same incident the same bytes.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+# An incident of minutes is mostly footers and descriptions, which deflate to a half; of a large
+# frame, zstd has left nothing worth the time.
+_DEFLATED_BYTES = 64 * 1024
+# Below so many rows a column's dictionary costs more than the repeats that zstd finds without it.
+_DICTIONARY_ROWS = 2_000
 # Bounds for opening a file from somewhere else.
 _MAX_MEMBERS = 200
 _MAX_BYTES = 512 * 1024**2
@@ -43,6 +50,8 @@ _MAX_META_BYTES = 4 * 1024**2
 # cells, for a dictionary makes a million equal pages of text one page.
 _MAX_CELLS = 100_000_000
 _MAX_TEXT_BYTES = 1024**3
+# What the description of a pandas frame inside a Parquet file calls them.
+_NULLABLE = {frames.WHOLE: "int64", frames.FLAG: "bool"}
 _LONGEST_WINDOW = pd.Timedelta("3660D")
 _SOURCE_STATUS = get_args(get_type_hints(SourceReport)["status"])
 
@@ -135,7 +144,7 @@ class Incident:
         members = {
             f"{name}.parquet": _parquet(self.tables[name])
             for name in frames.FRAMES
-            if name in self.tables
+            if name in self.tables and len(self.tables[name])
         }
         meta = {
             "format": FORMAT,
@@ -174,15 +183,18 @@ class Incident:
             for name in sorted(members):
                 entry = zipfile.ZipInfo(name, _ZIP_DATE)
                 entry.external_attr = 0o644 << 16
-                archive.writestr(entry, members[name])
+                small = len(members[name]) < _DEFLATED_BYTES or name == _META
+                entry.compress_type = zipfile.ZIP_DEFLATED if small else zipfile.ZIP_STORED
+                archive.writestr(entry, members[name], compresslevel=zlib.Z_BEST_COMPRESSION)
         return buffer.getvalue()
 
 
 def open_incident(path: str | Path) -> Incident:
     """Open an incident file.
 
-    Frames that a newer lagkit added are left out; columns and types are checked against
-    ``lagkit.frames``, contents against the checksums in the file.
+    A frame that the file does not hold had no rows: it is empty. Frames that a newer lagkit added
+    are left out; columns and types are checked against ``lagkit.frames``, contents against the
+    checksums in the file.
 
     Raises
     ------
@@ -196,8 +208,9 @@ def open_incident(path: str | Path) -> Incident:
             budget = _Budget(file)
             tables = {
                 name: _read_frame(budget, archive, name, meta["frames"][name])
-                for name in frames.FRAMES
                 if name in meta["frames"]
+                else _empty(name).copy()
+                for name in frames.FRAMES
             }
         return _from_meta(meta, tables)
     except FileNotFoundError:
@@ -239,7 +252,7 @@ def _read_meta(file: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
         raise _refusal(file, f"it holds no {_META}")
     if archive.getinfo(_META).file_size > _MAX_META_BYTES:
         raise _refusal(file, f"its {_META} is larger than it can be")
-    meta = json.loads(archive.read(_META))
+    meta = json.loads(_content(archive, _META))
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         found = meta.get("format") if isinstance(meta, dict) else None
         raise _refusal(
@@ -248,6 +261,15 @@ def _read_meta(file: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
             hint="Open it with the lagkit that wrote it, or a newer one.",
         )
     return meta
+
+
+_empty = functools.cache(frames.empty)
+
+
+def _content(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a member; no more of it is unpacked than the size it states."""
+    with archive.open(name) as member:
+        return member.read(archive.getinfo(name).file_size)
 
 
 @dataclass
@@ -275,7 +297,7 @@ def _read_frame(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    content = archive.read(f"{name}.parquet")
+    content = _content(archive, f"{name}.parquet")
     if hashlib.sha256(content).hexdigest() != expected["sha256"]:
         raise _refusal(budget.file, f"the frame {name} does not match its checksum")
     known = {column.name for column in frames.FRAMES[name].columns}
@@ -366,16 +388,40 @@ def _from_meta(meta: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> I
 
 
 def _parquet(table: pd.DataFrame) -> bytes:
+    """Return *table* as a Parquet file that says no more of itself than its readers need.
+
+    The schemas of Arrow and pandas, which pyarrow puts into every file, are two thirds of a small
+    one. All that is lost with them are the dtypes of columns of whole numbers and flags, so these
+    alone are written down, in pandas' own form.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    content = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
     buffer = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_pandas(table, preserve_index=False),
+    with pq.ParquetWriter(
         buffer,
+        content.schema,
         compression="zstd",
         compression_level=9,
+        use_dictionary=len(table) >= _DICTIONARY_ROWS,
         write_statistics=False,  # nobody filters by them, and they are a third of a small file
+        store_schema=False,
         coerce_timestamps="us",
-    )
+    ) as writer:
+        writer.write_table(content)
+        nullable = [
+            {
+                "name": name,
+                "field_name": name,
+                "pandas_type": _NULLABLE[dtype],
+                "numpy_type": dtype,
+                "metadata": None,
+            }
+            for name, dtype in table.dtypes.astype("str").items()
+            if dtype in _NULLABLE
+        ]
+        if nullable:
+            told = {"index_columns": [], "column_indexes": [], "columns": nullable}
+            writer.add_key_value_metadata({"pandas": json.dumps(told, separators=(",", ":"))})
     return buffer.getvalue()

@@ -18,6 +18,8 @@ from lagkit.incident import Incident
 _SHORTEST_TREND_SECONDS = 60.0
 _LONGEST_TREND_SECONDS = 600.0
 _DEFAULT_STEP_SECONDS = 15.0
+BEHIND_SHARE = 0.25
+"""A partition counts as behind from this share of the worst partition's lag."""
 _FEWEST_MOMENTS = 6
 """Below this no onset can be found (``lagkit.flow.growth``: two straight pieces of three)."""
 
@@ -40,6 +42,40 @@ class Flow:
     step_seconds: float
     seen_only_now: bool = False
     """The lag is known in the broker's own snapshots and hardly at any other time."""
+    lagging: Lagging | None = None
+    """The flow of the partitions that are behind alone; None where all are, or none."""
+
+
+@dataclass(frozen=True)
+class Lagging:
+    """Demand and supply of the partitions that hold the backlog.
+
+    Where a few partitions are behind, the group's totals mislead: they fall when the others get
+    less to read, and hide that the few are read slower.
+    """
+
+    places: tuple[tuple[str, int], ...]
+    group: pd.DataFrame
+    """As ``Flow.group``."""
+    shares: flows.FlowShares
+
+
+def _lagging(cleaned: pd.DataFrame, onset: flows.Onset | None) -> Lagging | None:
+    """Return the flow of the partitions behind at the peak, if they are not all there are."""
+    if onset is None or (cleaned["partition"] == frames.WHOLE_TOPIC).any():
+        return None
+    by = cleaned.loc[cleaned["timestamp"] <= onset.peak].groupby(["topic", "partition"])
+    lag = by["lag_messages"].last()
+    behind = lag.index[(lag >= BEHIND_SHARE * lag.max()) & (lag > 0)]
+    if len(behind) in (0, len(lag)):
+        return None
+    own = cleaned.set_index(["topic", "partition"]).index.isin(behind)
+    group = flows.group_flow(cleaned.loc[own].reset_index(drop=True))
+    return Lagging(
+        places=tuple((str(topic), int(number)) for topic, number in behind),
+        group=group.rename_axis("timestamp").reset_index(),
+        shares=flows.shares(group, onset),
+    )
 
 
 def clean_history(incident: Incident) -> pd.DataFrame:
@@ -187,6 +223,7 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
         state=flows.state(group, onset, drain, window_seconds=trend) if len(group) else "unknown",
         step_seconds=_DEFAULT_STEP_SECONDS if np.isnan(step) else step,
         seen_only_now=only_now,
+        lagging=None if only_now else _lagging(cleaned, onset),
     )
 
 

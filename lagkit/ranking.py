@@ -203,7 +203,7 @@ def _first_onset(cause: str, weighed: Sequence[_Weighed]) -> pd.Timestamp | None
     starts = [
         pd.Timestamp(finding.onset)
         for item in weighed
-        if item.check.outcome == "present" and item.kind.level(cause) == "++"
+        if item.check.outcome == "present" and item.kind.points(cause)
         for finding in item.check.findings
         if finding.onset is not None
     ]
@@ -221,9 +221,10 @@ def _with_mechanism(
     if item.check.outcome != "present":
         return weights
     starts = [pd.Timestamp(f.onset) for f in item.check.findings if f.onset is not None]
-    base = item.kind.probability("")
+    base = item.kind.seen_anyway
     for cause, own in item.own.items():
-        if not grounded[cause]:
+        # "--" is said with the cause's own effects in mind
+        if not grounded[cause] or item.kind.level(cause) == "--":
             continue
         began = _first_onset(cause, weighed)
         if (
@@ -261,18 +262,19 @@ def _support(
     weighed: Sequence[_Weighed],
 ) -> dict[str, float]:
     """Return nats per cause: added up within a group, capped, then added over groups."""
-    groups: dict[str, dict[str, float]] = {}
+    groups: dict[str, list[Mapping[str, float]]] = {}
     for number, item in enumerate(weights):
-        group = groups.setdefault(weighed[number].kind.group, dict.fromkeys(causes, 0.0))
-        for cause in causes:
-            group[cause] += item[cause]
+        groups.setdefault(weighed[number].kind.group, []).append(item)
     return {
-        cause: sum(
-            float(np.clip(group[cause], -GROUP_CAP_NATS, GROUP_CAP_NATS))
-            for group in groups.values()
-        )
+        cause: sum(_capped([item[cause] for item in group]) for group in groups.values())
         for cause in causes
     }
+
+
+def _capped(nats: Sequence[float]) -> float:
+    """Return the sum of *nats*, no further from 0 than the cap or the strongest of them."""
+    most = max(GROUP_CAP_NATS, *(abs(weight) for weight in nats))
+    return float(np.clip(sum(nats), -most, most))
 
 
 def _posterior(priors: Mapping[str, float], support: Mapping[str, float]) -> dict[str, float]:
@@ -326,11 +328,11 @@ def _ranked(
         Evidence(_evidence_id(item.check), round(nats, 3), _sentence(item.check))
         for _, _, item, nats in told
     ]
-    pointing = [item for item in weighed if item.kind.level(cause) == "++"]
+    pointing = [item for item in weighed if item.kind.points(cause)]
     unchecked = [
         item
         for item in weighed
-        if item.check.outcome == "not_checked" and item.kind.level(cause) in ("++", "--")
+        if item.check.outcome == "not_checked" and _decides(item.kind, cause)
     ]
     role: Role = "none"
     if cause == primary:
@@ -378,8 +380,8 @@ def _side_role(
         item
         for item in weighed
         if item.check.outcome == "present"
-        and item.kind.level(cause) == "++"
-        and item.kind.level(primary) != "++"
+        and item.kind.points(cause)
+        and not item.kind.points(primary)
     ]
     if pointing and cause in catalogue.downstream_of(primary):
         return "mechanism"
@@ -394,8 +396,12 @@ _NEGLIGIBLE_NATS = 0.15
 _SEES_IT = {"downstream": 0, "kubernetes": 1, "kafka": 2, "prometheus": 3}
 
 
+def _decides(kind: EvidenceKind, cause: str) -> bool:
+    return kind.points(cause) or kind.level(cause) == "--"
+
+
 def _would_change(cause: str, item: _Weighed) -> str:
-    direction: Literal["for", "against"] = "for" if item.kind.level(cause) == "++" else "against"
+    direction: Literal["for", "against"] = "for" if item.kind.points(cause) else "against"
     how = f" {item.kind.how_to_check}" if item.kind.how_to_check else ""
     return f"A yes would speak {direction} it: {item.kind.question}{how}"
 
@@ -468,8 +474,7 @@ def _confidence(
     decisive = [
         item
         for item in weighed
-        if item.kind.level(causes[0].cause) in ("++", "--")
-        or item.kind.level(causes[1].cause) in ("++", "--")
+        if _decides(item.kind, causes[0].cause) or _decides(item.kind, causes[1].cause)
     ]
     seen = sum(item.check.outcome != "not_checked" for item in decisive)
     decisive_share = seen / len(decisive) if decisive else share

@@ -1,53 +1,22 @@
-"""The report of an investigation: data first, then one renderer per format, then whole files.
+"""What a report shows, as data: one thing for every renderer.
 
-:func:`build` gathers what a report shows, :func:`write` puts it on disk: ``verdict.json`` before
-anything else, each file in one step, so that a reader sees a whole file or none. A notebook or a
-rendering that fails costs its own file only; what failed is said in the others. Nothing is computed
-here.
+:func:`build` gathers it from a result; ``lagkit.render`` has one renderer per format and
+``lagkit.writing`` puts them on disk. Nothing is computed here.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lagkit.disk import write_whole
-from lagkit.errors import LagkitError, ReportFailed
 from lagkit.render import text
-from lagkit.resources import resource_path
 
 if TYPE_CHECKING:
     from lagkit.charts import Investigated
     from lagkit.figure import Figure
     from lagkit.figure.drawing import Table
     from lagkit.model import Verdict
-    from lagkit.runner import RunRecord, Standby
-
-INCIDENT_FILE = "incident.lagkit"
-VERDICT_FILE = "verdict.json"
-HTML_FILE = "report.html"
-MARKDOWN_FILE = "report.md"
-NOTEBOOK_FILE = "report.ipynb"
-PDF_FILE = "report.pdf"
-NOTEBOOK = "notebooks/investigate.ipynb"
-INCIDENT_PARAMETER = "incident_path"
-"""The notebook's parameter that takes the incident file, relative to the report."""
-DEADLINE_SECONDS = 120.0
-# What the notebook imports in time: done while its kernel has nothing to do yet.
-NOTEBOOK_MODULES = (
-    "lagkit.investigation",
-    "lagkit.charts",
-    "lagkit.tables",
-    "lagkit.render.text",
-    "pandera.pandas",
-    "pyarrow.parquet",
-)
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +77,6 @@ class Report:
         raise KeyError(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """Where the files are; None for what was not asked for or could not be made."""
-
-    folder: Path
-    incident: Path | None = None
-    verdict: Path | None = None
-    html: Path | None = None
-    markdown: Path | None = None
-    notebook: Path | None = None
-    pdf: Path | None = None
-    run: RunRecord | None = None
-    failures: tuple[str, ...] = ()
-
-
 def first_screen(result: Investigated) -> str:
     """Return the first screen: at most 12 lines of at most 100 characters, the same everywhere."""
     return text.first_screen(result.verdict)
@@ -164,164 +118,3 @@ def _query(row: Mapping[str, Any]) -> Query:
         outcome=str(row["outcome"]),
         detail="" if pd.isna(detail) else str(detail),
     )
-
-
-@contextlib.contextmanager
-def standing_by() -> Iterator[Standby | None]:
-    """Have a kernel start for the report while something else is waited for.
-
-    Hand it to :func:`write`. None where none can be started: the report will say why. On a
-    machine with one core it would only be in the way, so none is started there either.
-    """
-    from lagkit.runner import Standby
-
-    with contextlib.ExitStack() as stack:
-        standby = None
-        if (os.cpu_count() or 1) > 1:
-            with contextlib.suppress(OSError):  # no process or no disk to be had
-                standby = stack.enter_context(Standby(NOTEBOOK_MODULES))
-        yield standby
-
-
-def write(
-    result: Investigated,
-    folder: str | Path,
-    *,
-    notebook: bool = True,
-    pdf: bool = False,
-    deadline_seconds: float = DEADLINE_SECONDS,
-    on_progress: Progress | None = None,
-    standby: Standby | None = None,
-) -> Written:
-    """Write the report of *result* into *folder* and return where its files are.
-
-    In order: ``verdict.json``, the incident file if it is not there, ``report.html`` and
-    ``report.md``, then (*notebook*) ``report.ipynb`` within *deadline_seconds* and (*pdf*)
-    ``report.pdf``. The notebook runs while the others are written, in the kernel that is
-    *standby* (:func:`standing_by`) or in a new one. The same result gives the same bytes.
-
-    Raises
-    ------
-    ReportFailed
-        The verdict is on disk, and so is all that could be rendered, but something was not; says
-        what.
-    """
-    say = on_progress or (lambda _line: None)
-    place = Path(folder)
-    failures: list[str] = []
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        written = Written(
-            place,
-            verdict=write_whole(place / VERDICT_FILE, result.verdict.to_json().encode()),
-            incident=_incident_file(result, place),
-        )
-    except OSError as error:
-        msg = f"The report cannot be written to {place}: {error.strerror or error}."
-        raise ReportFailed(msg, hint="Give another folder with --out.") from error
-
-    with contextlib.ExitStack() as stack:
-        running = None
-        if notebook:
-            running = _begin(written, failures, deadline_seconds, standby, stack)
-        say("writing report.html and report.md")
-        written = _render(result, written, failures)
-        if running is not None:
-            written = _finish(running, written, failures, on_progress)
-    if pdf:
-        say("writing report.pdf")
-        written = _pdf(result, written, failures)
-    if not failures:
-        return written
-    _render(result, replace(written, failures=tuple(failures)), failures)  # now it can say so
-    raise ReportFailed(
-        f"The verdict stands in {place / VERDICT_FILE}, but " + "; ".join(failures) + ".",
-        hint=f"The other files are whole. Try again with: lagkit investigate "
-        f"{place / INCIDENT_FILE}",
-    )
-
-
-def _incident_file(result: Investigated, place: Path) -> Path:
-    path = place / INCIDENT_FILE
-    return path if path.exists() else result.incident.save(path)
-
-
-def _render(result: Investigated, written: Written, failures: list[str]) -> Written:
-    """Write HTML and Markdown; a fault in one is noted and leaves the other standing."""
-    from lagkit.render.html import render_html
-    from lagkit.render.markdown import render_markdown
-
-    place = written.folder
-    try:
-        report = build(result, notices=written.failures)
-    except Exception as error:  # noqa: BLE001 - the verdict must reach its reader regardless
-        _note(failures, "the report could not be put together", error)
-        return written
-    paths: dict[str, Path] = {}
-    for file, render in ((HTML_FILE, render_html), (MARKDOWN_FILE, render_markdown)):
-        try:
-            paths[file] = write_whole(place / file, render(report).encode())
-        except Exception as error:  # noqa: BLE001 - as above
-            _note(failures, f"{file} could not be made", error)
-    return replace(written, html=paths.get(HTML_FILE), markdown=paths.get(MARKDOWN_FILE))
-
-
-def _note(failures: list[str], what: str, error: Exception) -> None:
-    sentence = f"{what} ({type(error).__name__}: {error})"
-    if sentence not in failures:
-        failures.append(sentence)
-
-
-def _begin(
-    written: Written,
-    failures: list[str],
-    deadline_seconds: float,
-    standby: Standby | None,
-    stack: contextlib.ExitStack,
-) -> Standby | None:
-    """Have the notebook run; None, with a note, if it cannot."""
-    from lagkit.runner import Standby
-
-    try:
-        running = standby or stack.enter_context(Standby(NOTEBOOK_MODULES))
-        running.begin(
-            resource_path(NOTEBOOK),
-            {INCIDENT_PARAMETER: INCIDENT_FILE},
-            written.folder / NOTEBOOK_FILE,
-            deadline_seconds=deadline_seconds,
-        )
-    except Exception as error:  # noqa: BLE001 - as in _render
-        _note(failures, f"{NOTEBOOK_FILE} could not be made", error)
-        return None
-    return running
-
-
-def _finish(
-    running: Standby, written: Written, failures: list[str], on_progress: Progress | None
-) -> Written:
-    try:
-        record = running.finish(on_progress)
-    except Exception as error:  # noqa: BLE001 - as in _render
-        _note(failures, f"{NOTEBOOK_FILE} could not be made", error)
-        return written
-    if not record.finished:
-        failures.append(str(record).rstrip("."))
-    return replace(written, notebook=record.notebook, run=record)
-
-
-def _pdf(result: Investigated, written: Written, failures: list[str]) -> Written:
-    from lagkit.render.pdf import render_pdf
-
-    attachments = {
-        path.name: path.read_bytes()
-        for path in (written.incident, written.verdict)
-        if path is not None
-    }
-    try:
-        content = render_pdf(build(result, notices=tuple(failures)), attachments)
-        return replace(written, pdf=write_whole(written.folder / PDF_FILE, content))
-    except LagkitError as error:
-        failures.append(str(error).replace("\n", " "))
-    except Exception as error:  # noqa: BLE001 - as in _render
-        _note(failures, f"{PDF_FILE} could not be made", error)
-    return written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import typing
 from dataclasses import dataclass
@@ -67,15 +68,19 @@ def test_a_kind_of_evidence_names_known_causes_levels_and_sources(kind):
 @pytest.mark.parametrize("kind", EVIDENCE, ids=lambda kind: kind.id)
 @pytest.mark.parametrize("cause", sorted(CONTRACT))
 def test_a_weight_is_the_log_ratio_of_its_level_to_a_distractor(kind, cause):
-    p, base = LEVELS[kind.levels.get(cause, ".")], LEVELS["."]
+    level, base = kind.levels.get(cause, "."), kind.seen_anyway
+    p = LEVELS[level] * (base if level in (".", "-", "--") else 1.0)
     assert kind.weight(cause, present=True) == pytest.approx(math.log(p / base))
     assert kind.weight(cause, present=False) == pytest.approx(math.log((1 - p) / (1 - base)))
 
 
-def test_levels_are_probabilities_in_order_around_the_rate_of_distractors():
-    order = [LEVELS[level] for level in ("--", "-", ".", "+", "++")]
+@pytest.mark.parametrize("kind", EVIDENCE, ids=lambda kind: kind.id)
+def test_levels_are_probabilities_in_order_around_the_rate_of_distractors(kind):
+    levels = {str(n): level for n, level in enumerate(("--", "-", ".", "+", "*", "++"))}
+    order = [dataclasses.replace(kind, levels=levels).probability(cause) for cause in levels]
     assert order == sorted(order)
     assert all(0 < p < 1 for p in order)
+    assert order[2] == kind.seen_anyway
 
 
 def test_what_speaks_for_a_cause_when_seen_speaks_against_it_when_not():
@@ -88,11 +93,11 @@ def test_what_speaks_for_a_cause_when_seen_speaks_against_it_when_not():
 
 @pytest.mark.parametrize("cause", sorted(CONTRACT - {"unknown"}))
 def test_every_cause_has_evidence_that_discriminates_it(cause):
-    assert any(kind.level(cause) == "++" for kind in EVIDENCE)
+    assert any(kind.points(cause) for kind in EVIDENCE)
 
 
 def test_unknown_is_discriminated_by_nothing():
-    assert all(kind.level("unknown") != "++" for kind in EVIDENCE)
+    assert not any(kind.points("unknown") for kind in EVIDENCE)
 
 
 def test_what_nothing_committed_looks_like_names_no_cause():

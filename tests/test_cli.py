@@ -15,7 +15,7 @@ import command
 import factories
 import pytest
 
-from lagkit import cli
+from lagkit import cli, folders
 from lagkit.errors import LagkitError, NoSourceReadable, NothingThere, ReportFailed, UsageError
 
 # 10.255.255.1 would hang; port 1 of the loopback refuses at once.
@@ -209,7 +209,7 @@ def test_an_error_text_cannot_move_the_cursor(capsys):
     [("a/../../etc", "a_.._.._etc"), ("..", "group"), ("deploy worker", "deploy_worker")],
 )
 def test_a_group_name_cannot_leave_the_folder(group, name):
-    assert cli.safe_name(group) == name
+    assert folders.safe_name(group) == name
 
 
 def test_options_come_from_the_environment(saved, tmp_path, monkeypatch):

@@ -178,8 +178,8 @@ def test_a_cut_keeps_the_capture_and_says_where(tmp_path, number, status):
 def test_no_room_for_the_capture_keeps_it_elsewhere_and_still_tells_the_verdict(tmp_path):
     saved = factories.incident().save(tmp_path / "saved.lagkit")
     size = saved.stat().st_size
-    with command.small_disk(tmp_path / "full", "64k") as full:
-        assert size > 64 * 1024
+    with command.small_disk(tmp_path / "full", "16k") as full:
+        assert size > 16 * 1024
         done = command.run("investigate", saved, "--out", full / "out", cwd=tmp_path)
         assert done.status == 5
         assert "VERDICT" in done.out

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
+import tracemalloc
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from lagkit.errors import NothingThere
 from lagkit.incident import Gap, Incident, open_incident
 from lagkit.model import SourceReport
 
+DATA = Path(__file__).parent / "data"
 HOSTILE = (
     "../../etc/passwd",
     "a'b\"c`d",
@@ -152,17 +155,62 @@ def test_a_frame_that_cannot_be_written_leaves_no_file(whole, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_plain_pandas_reads_every_frame(whole, saved):
+def test_plain_pandas_reads_every_frame_with_its_dtypes(whole, saved):
+    read = set()
     with zipfile.ZipFile(saved) as archive:
         assert archive.testzip() is None
-        for name in frames.FRAMES:
-            table = pd.read_parquet(io.BytesIO(archive.read(f"{name}.parquet")))
+        for member in set(archive.namelist()) - {"incident.json"}:
+            name = member.removesuffix(".parquet")
+            table = pd.read_parquet(io.BytesIO(archive.read(member)))
             pd.testing.assert_frame_equal(table, getattr(whole, name))
+            read.add(name)
+    assert read == {name for name in frames.FRAMES if len(getattr(whole, name))}
+    assert len(read) > 10
 
 
-def test_no_member_is_compressed_twice(saved):
-    with zipfile.ZipFile(saved) as archive:
-        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
+def test_whole_numbers_beyond_a_float_come_back_beside_a_missing_one(whole, tmp_path):
+    exact = [2**53 + 1, None]
+    members = whole.members.iloc[:2].assign(partition=pd.array(exact, dtype="Int64"))
+    made = incidents.with_tables(whole, members=members)
+    again = open_incident(made.save(tmp_path / "x.lagkit"))
+    assert again.members["partition"].dropna().tolist() == [2**53 + 1]
+    assert again.members["partition"].isna().sum() == 1
+
+
+def test_a_frame_without_rows_takes_no_place_and_comes_back_typed(whole, tmp_path):
+    names = ("logs", "jobs", "pods")
+    without = incidents.with_tables(whole, **{name: frames.empty(name) for name in names})
+    path = without.save(tmp_path / "x.lagkit")
+    with zipfile.ZipFile(path) as archive:
+        held = {name.removesuffix(".parquet") for name in archive.namelist()}
+        meta = json.loads(archive.read("incident.json"))
+    assert held.isdisjoint(names)
+    assert set(meta["frames"]) == held - {"incident.json"}
+    again = open_incident(path)
+    assert set(again.tables) == set(frames.FRAMES)
+    for name in names:
+        pd.testing.assert_frame_equal(again.tables[name], frames.empty(name))
+    assert again == without
+
+
+def test_an_incident_of_minutes_is_a_file_of_tens_of_kilobytes():
+    for file in sorted((DATA / "incidents").glob("*.otel.lagkit")):
+        assert len(open_incident(file).to_bytes()) < 50_000 < file.stat().st_size
+
+
+@pytest.mark.parametrize("rows", [200, 20_000])
+def test_a_large_frame_is_neither_deflated_nor_without_dictionaries(whole, tmp_path, rows):
+    several = pd.concat([whole.logs] * (rows // len(whole.logs) + 1), ignore_index=True)
+    logs = several.assign(
+        line_number=pd.array(range(len(several)), dtype="Int64"),
+        message=[hashlib.sha256(b"%d" % line).hexdigest() for line in range(len(several))],
+    )
+    made = incidents.with_tables(whole, logs=logs)
+    with zipfile.ZipFile(made.save(tmp_path / "x.lagkit")) as archive:
+        entry = archive.getinfo("logs.parquet")
+        pod = pq.ParquetFile(io.BytesIO(archive.read(entry))).metadata.row_group(0).column(1)
+    assert (entry.compress_type == zipfile.ZIP_STORED) == (rows > 10_000)
+    assert pod.has_dictionary_page == (rows > 10_000)
 
 
 def test_secrets_in_any_text_reach_no_byte_of_the_file(tmp_path):
@@ -242,7 +290,7 @@ def test_every_flipped_byte_is_refused_or_harmless(whole, saved):
 
 def test_a_frame_that_was_changed_does_not_match_its_checksum(saved):
     def change(members: dict[str, bytes]) -> None:
-        members["logs.parquet"] = members["events.parquet"]
+        members["logs.parquet"] = members["pods.parquet"]
 
     refused(rewritten(saved, change), "logs", "checksum")
 
@@ -308,6 +356,24 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(saved):
     rewritten(saved, change, compression=zipfile.ZIP_DEFLATED)
     assert saved.stat().st_size < 1_000_000
     refused(saved, "larger")
+
+
+def test_a_member_larger_than_it_says_is_not_unpacked_beyond_that(saved):
+    bomb = b" " * 64 * 1024**2
+    rewritten(
+        saved,
+        lambda members: members.update({"incident.json": bomb}),
+        compression=zipfile.ZIP_DEFLATED,
+    )
+    content = saved.read_bytes()
+    assert len(content) < 1_000_000
+    saved.write_bytes(content.replace(struct.pack("<L", len(bomb)), struct.pack("<L", 1000)))
+    tracemalloc.start()
+    try:
+        refused(saved)
+        assert tracemalloc.get_traced_memory()[1] < len(bomb) / 4
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_parquet_bomb_of_equal_rows_is_refused_before_it_is_unpacked(saved):

@@ -20,6 +20,7 @@ from lagkit.causes import (
     FALLBACK,
     GROUP_CAP_NATS,
     LEVELS,
+    USUAL,
     Catalogue,
     Cause,
     EvidenceKind,
@@ -125,8 +126,7 @@ def test_a_cause_without_discriminating_evidence_in_time_is_never_above_half(dra
         if cause.cause == "unknown" or cause.probability <= ranking.UNGROUNDED_CAP:
             continue
         assert any(
-            by_kind[kind.id].outcome == "present" and kind.level(cause.cause) == "++"
-            for kind in EVIDENCE
+            by_kind[kind.id].outcome == "present" and kind.points(cause.cause) for kind in EVIDENCE
         )
 
 
@@ -191,7 +191,7 @@ def test_what_was_not_checked_weighs_nothing_and_differs_from_what_was_not_seen(
 def test_a_line_of_evidence_weighs_what_its_level_says():
     found = rank(seen("containers_failing"))
     line = entry(found, "consumer_down").evidence_for[0]
-    assert line.weight == pytest.approx(math.log(LEVELS["++"] / LEVELS["."]), abs=1e-3)
+    assert line.weight == pytest.approx(math.log(LEVELS["*"] / USUAL), abs=1e-3)
 
 
 @pytest.mark.parametrize(("groups", "nats"), [(("g", "g"), 3.0), (("g", "h"), 2 * 2.14)])
@@ -257,14 +257,14 @@ def test_late_evidence_grounds_nothing():
 def test_late_begins_after_the_onsets_end_plus_delay_plus_two_steps(after, late):
     # 30 s onset interval, 60 s delay of the kind, 2 x 15 s
     found = rank(seen("containers_failing", after=after))
-    full = math.log(LEVELS["++"] / LEVELS["."])
+    full = math.log(LEVELS["*"] / USUAL)
     weight = entry(found, "consumer_down").evidence_for[0].weight
     assert (weight < full / 2) == late
 
 
 def test_without_an_onset_nothing_is_late():
     found = rank(seen("containers_failing", after=9000), onset=None)
-    assert entry(found, "consumer_down").evidence_for[0].weight > 2
+    assert entry(found, "consumer_down").evidence_for[0].weight > 1.5
 
 
 def test_one_finding_in_time_is_enough_for_its_kind():
@@ -326,7 +326,7 @@ def test_deleting_what_points_to_the_first_cause_never_makes_it_more_probable(ki
     }
     before = probabilities(ranking.rank(checks, CATALOGUE, **options))[top]
     for number, check in enumerate(checks):
-        if check.outcome == "present" and CATALOGUE.kind(check.kind).level(top) == "++":
+        if check.outcome == "present" and CATALOGUE.kind(check.kind).points(top):
             less = [*checks]
             less[number] = blind(check.kind)
             after = ranking.rank(less, CATALOGUE, **options)
@@ -355,7 +355,8 @@ def test_deleting_evidence_piece_by_piece_ends_at_the_prior_without_a_silent_fli
                 found.confidence != "high"
                 or found.top.not_checked
                 or any(
-                    CATALOGUE.kind(check.kind).level(top) in ("++", "--")
+                    CATALOGUE.kind(check.kind).points(top)
+                    or CATALOGUE.kind(check.kind).level(top) == "--"
                     for check in checks
                     if check.outcome == "not_checked"
                 )
@@ -473,7 +474,7 @@ def test_evidence_is_listed_strongest_first():
 
 def test_findings_carry_the_weights_they_were_given():
     found = rank(seen("containers_failing"))
-    assert found.findings[0].weights["consumer_down"] == pytest.approx(2.14, abs=0.01)
+    assert found.findings[0].weights["consumer_down"] == pytest.approx(1.61, abs=0.01)
     assert all(abs(nats) >= 0.15 for nats in found.findings[0].weights.values())
 
 
@@ -539,7 +540,7 @@ def test_confidence_is_about_what_was_looked_at_not_about_the_probability():
     )
     assert few.top.probability > 0.9
     assert few.confidence == "low"
-    every = [seen(k.id) if k.level("consumer_down") == "++" else unseen(k.id) for k in EVIDENCE]
+    every = [seen(k.id) if k.points("consumer_down") else unseen(k.id) for k in EVIDENCE]
     assert rank(*every).confidence == "high"
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from lab import relay
-from lab.relay import Broker, Group, Partition, Relay, Snapshot, Topic
+from lab.cgroups import Counted
+from lab.processes import Ledger
+from lab.relay import Broker, Group, Partition, Relay, Snapshot, Topic, cadvisor
 
 SCRAPES = Path(__file__).resolve().parent / "data" / "scrapes"
 SAMPLE = re.compile(r"(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
@@ -343,6 +345,29 @@ def test_hostile_group_name_stays_inside_its_label() -> None:
     text = relay.exposition(relay.kafka_exporter(small(groups={name: only})))
     assert "kafka_brokers 99" not in text.splitlines()
     assert 'consumergroup="x\\"} 1\\nkafka_brokers 99\\\\"' in text
+
+
+def test_only_a_container_with_a_cpu_limit_has_periods() -> None:
+    free = cadvisor.Container("stoa-system", "api-a", "api", 7, 1.5, 2_048)
+    held = replace(free, pod="api-b", pid=8, limited=Counted(20, 5, 0.25))
+    found = samples(relay.exposition(cadvisor.cadvisor([free, held])))
+    names = {"namespace": "stoa-system", "container": "api"}
+    assert [
+        (labels["pod"], value) for labels, value in found["container_cpu_usage_seconds_total"]
+    ] == [("api-a", 1.5), ("api-b", 1.5)]
+    for name, value in (
+        ("container_cpu_cfs_periods_total", 20.0),
+        ("container_cpu_cfs_throttled_periods_total", 5.0),
+        ("container_cpu_cfs_throttled_seconds_total", 0.25),
+    ):
+        ((labels, seen),) = found[name]
+        assert seen == value
+        assert names.items() <= labels.items()
+        assert labels["pod"] == "api-b"
+
+
+def test_lab_without_a_kubelet_has_no_containers(tmp_path: Path) -> None:
+    assert cadvisor.running(Ledger(tmp_path)) == []
 
 
 class Broken:

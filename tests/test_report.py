@@ -16,7 +16,7 @@ import factories
 import pandas as pd
 import pytest
 
-from lagkit import report
+from lagkit import report, writing
 from lagkit.errors import ReportFailed, UsageError
 from lagkit.model import CatchUp, Forecast, Headline, Impact
 from lagkit.render import html as html_renderer
@@ -480,7 +480,7 @@ def test_hostile_text_stays_text_in_markdown(hostile):
 
 def test_a_report_is_its_files(result, tmp_path):
     said: list[str] = []
-    written = report.write(result, tmp_path / "out", on_progress=said.append)
+    written = writing.write(result, tmp_path / "out", on_progress=said.append)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "incident.lagkit",
         "report.html",
@@ -495,19 +495,19 @@ def test_a_report_is_its_files(result, tmp_path):
 
 def test_two_reports_of_one_result_are_the_same_bytes(result, tmp_path):
     for name in ("one", "two"):
-        report.write(result, tmp_path / name, notebook=False)
+        writing.write(result, tmp_path / name, notebook=False)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
 def test_files_can_be_read_by_others(result, tmp_path):
-    written = report.write(result, tmp_path, notebook=False)
+    written = writing.write(result, tmp_path, notebook=False)
     assert stat.S_IMODE(written.html.stat().st_mode) == 0o644
 
 
 def test_an_incident_file_that_is_there_is_kept(result, tmp_path):
     (tmp_path / "incident.lagkit").write_bytes(b"the recorded one")
-    report.write(result, tmp_path, notebook=False)
+    writing.write(result, tmp_path, notebook=False)
     assert (tmp_path / "incident.lagkit").read_bytes() == b"the recorded one"
 
 
@@ -516,7 +516,7 @@ def test_a_failed_notebook_leaves_the_rest_and_is_told_in_it(result, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "incident.lagkit").write_bytes(b"not a zip")
     with pytest.raises(ReportFailed, match="The notebook failed in cell") as failed:
-        report.write(result, tmp_path / "out")
+        writing.write(result, tmp_path / "out")
     assert failed.value.exit_status == 5
     for name in ("verdict.json", "report.html", "report.md"):
         assert (tmp_path / "out" / name).exists()
@@ -551,14 +551,14 @@ def test_a_fault_in_one_renderer_leaves_the_others(result, tmp_path):
 def test_a_fault_in_a_chart_cannot_take_the_verdict_away(result, tmp_path):
     unmeasured = replace(result, flow=None)
     with pytest.raises(ReportFailed, match=r"The verdict stands in .*verdict\.json"):
-        report.write(unmeasured, tmp_path, notebook=False)
+        writing.write(unmeasured, tmp_path, notebook=False)
     assert (tmp_path / "verdict.json").read_text() == result.verdict.to_json()
 
 
 def test_a_folder_that_cannot_be_written_is_said_with_the_way_out(result, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ReportFailed, match="--out"):
-        report.write(result, tmp_path / "file" / "out", notebook=False)
+        writing.write(result, tmp_path / "file" / "out", notebook=False)
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path):
@@ -566,7 +566,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path):
         path = full / "report.html"
         path.write_text("old")
         with pytest.raises(OSError, match="No space left"):
-            report.write_whole(path, b"new" * 100_000)
+            writing.write_whole(path, b"new" * 100_000)
         assert path.read_text() == "old"
         assert list(full.iterdir()) == [path]
 
@@ -575,7 +575,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_pdf_carries_the_incident_and_the_verdict(result, tmp_path):
     pytest.importorskip("weasyprint", reason="the extra `pdf` is not installed")
-    written = report.write(result, tmp_path, notebook=False, pdf=True)
+    written = writing.write(result, tmp_path, notebook=False, pdf=True)
     content = written.pdf.read_bytes()
     assert content.startswith(b"%PDF-1.7")
     streams = [
@@ -598,7 +598,7 @@ def test_a_pdf_without_weasyprint_names_the_extra(result, tmp_path, monkeypatch)
     with pytest.raises(UsageError, match=r'pip install "lagkit\[pdf\]"'):
         render_pdf(report.build(result), {})
     with pytest.raises(ReportFailed, match=r"lagkit\[pdf\]"):
-        report.write(result, tmp_path, notebook=False, pdf=True)
+        writing.write(result, tmp_path, notebook=False, pdf=True)
     assert (tmp_path / "report.html").exists()
 
 

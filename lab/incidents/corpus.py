@@ -2,7 +2,8 @@
 
 Each stack is a lab of its own with its own brokers and control plane, because one group's incident
 would be another's neighbour. A run that fails is noted with its reason and tried once more on a
-fresh stack; what cannot be made is listed at the end and never replaced by something easier.
+fresh stack; what cannot be made is listed at the end and never replaced by something easier. What
+the folder holds then stands in its manifest.
 """
 
 from __future__ import annotations
@@ -20,15 +21,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lab.incidents import manifest
 from lab.incidents.making import make
 from lab.incidents.script import Drawn, Script, draw, load
 from lab.processes import LabError
-from lab.stack import Stack
+from lab.prometheus import DIALECTS
+from lab.stack import PARTS, Stack
 
-DIALECTS = ("otel", "klag", "kafka_exporter", "kminion", "redpanda")
+EXPORTERS = ("otel", "klag")
+"""Parts that are the exporter of one dialect; the relay serves the others, and the containers."""
+WARM_SECONDS = {"klag": 75.0}
+"""klag-exporter writes a lag of 0 and no end for topics younger than itself, a minute long."""
 TRIES = 2
 FAILURES = "failures.json"
 STOP_SECONDS = 60.0
+CORPUS = Path(__file__).resolve().parents[2] / "corpus"
 
 
 @dataclass(frozen=True)
@@ -50,23 +57,30 @@ def wanted(
         for seed in (seeds if seeds is not None else range(1, script.seeds + 1))
     ]
     missing = [d for d in todo if not (folder / "labels" / f"{d.name}.json").exists()]
-    return sorted(missing, key=lambda drawn: (drawn.script.nodes, drawn.seed, drawn.script.id))
+    return sorted(
+        missing, key=lambda drawn: (drawn.script.nodes, drawn.dialect, drawn.seed, drawn.script.id)
+    )
 
 
 def record(todo: Sequence[Drawn], folder: Path, lab: Path, stacks: int) -> list[Outcome]:
     """Make *todo* on so many stacks; print a line for each as it ends."""
     folder.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
-    for nodes in sorted({drawn.script.nodes for drawn in todo}):
-        batch = [drawn for drawn in todo if drawn.script.nodes == nodes]
-        outcomes += _batch(batch, folder, lab, min(stacks, len(batch)), nodes)
+    for nodes, needs in sorted({(drawn.script.nodes, drawn.script.needs) for drawn in todo}):
+        batch = [d for d in todo if (d.script.nodes, d.script.needs) == (nodes, needs)]
+        outcomes += _batch(batch, folder, lab, min(stacks, len(batch)), nodes, needs)
     failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
     (folder / FAILURES).write_text(json.dumps(failed, indent=1, sort_keys=True) + "\n")
     return outcomes
 
 
 def _batch(
-    todo: Sequence[Drawn], folder: Path, lab: Path, stacks: int, nodes: int
+    todo: Sequence[Drawn],
+    folder: Path,
+    lab: Path,
+    stacks: int,
+    nodes: int,
+    needs: tuple[str, ...],
 ) -> list[Outcome]:
     context = multiprocessing.get_context("spawn")
     jobs: Any = context.Queue()
@@ -76,7 +90,10 @@ def _batch(
     for _ in range(stacks):
         jobs.put(None)
     makers = [
-        context.Process(target=_maker, args=(jobs, done, folder, lab / f"{nodes}-{i}", nodes))
+        context.Process(
+            target=_maker,
+            args=(jobs, done, folder, lab / "-".join([str(nodes), *needs, str(i)]), nodes, needs),
+        )
         for i in range(stacks)
     ]
     for maker in makers:
@@ -107,7 +124,9 @@ def _batch(
     return outcomes
 
 
-def _maker(jobs: Any, done: Any, folder: Path, lab: Path, nodes: int) -> None:
+def _maker(
+    jobs: Any, done: Any, folder: Path, lab: Path, nodes: int, needs: tuple[str, ...]
+) -> None:
     """Make incidents on one stack until there are none left; a failure costs a fresh stack."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     stack: Stack | None = None
@@ -117,9 +136,23 @@ def _maker(jobs: Any, done: Any, folder: Path, lab: Path, nodes: int) -> None:
             error = ""
             for _ in range(TRIES):
                 try:
+                    if stack is not None and drawn.dialect not in (stack.dialects or ()):
+                        stack.stop()
+                        stack = None
                     if stack is None:
                         shutil.rmtree(lab, ignore_errors=True)
-                        stack = Stack(lab, kafka_nodes=nodes, echo=lambda _: None).start()
+                        # what does not see the incident only costs time on the processors
+                        others = set(EXPORTERS) - {drawn.dialect}
+                        stack = Stack(
+                            lab,
+                            kafka_nodes=nodes,
+                            parts=[part for part in PARTS if part not in others],
+                            dialects=[drawn.dialect],
+                            secured="logins" in needs,
+                            named="names" in needs,
+                            echo=lambda _: None,
+                        ).start()
+                        time.sleep(WARM_SECONDS.get(drawn.dialect, 0.0))
                     make(stack, drawn, folder)
                     error = ""
                     break
@@ -140,15 +173,44 @@ def add_cli(subparsers: Any) -> None:
     """Add the ``corpus`` command to a command line; its ``run`` takes the parsed arguments."""
     parser = subparsers.add_parser("corpus", help="make labelled incidents by their scripts")
     parser.add_argument("ids", nargs="*", help="scripts, or families of them; none: all")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the incident files")
+    parser.add_argument(
+        "--out", type=Path, default=CORPUS, help="folder of the incident files (%(default)s)"
+    )
     parser.add_argument("--lab", type=Path, default=Path(".lab/corpus"), help="of the stacks")
     parser.add_argument("--stacks", type=int, default=3, help="labs at once (default 3)")
     parser.add_argument("--seed", type=int, action="append", help="only this seed (repeatable)")
     parser.add_argument("--list", action="store_true", help="say what would be made, and stop")
+    parser.add_argument(
+        "--check", type=Path, metavar="DIR", help="say what is not as the manifest of DIR says"
+    )
+    parser.add_argument(
+        "--repack", type=Path, metavar="DIR", help="write the files of DIR anew, and its manifest"
+    )
     parser.set_defaults(run=_command)
 
 
+def _check(folder: Path) -> int:
+    wrong = manifest.check(folder)
+    for line in wrong:
+        print(line)
+    print(f"{len(wrong)} wrong" if wrong else f"{folder} is as its manifest says")
+    return 1 if wrong else 0
+
+
+def _repack(folder: Path) -> int:
+    packed = manifest.repack(folder)
+    for name, before, after in packed:
+        print(f"{name:44} {before:8} -> {after:8} bytes")
+    before, after = (sum(sizes) for sizes in list(zip(*packed, strict=True))[1:])
+    print(f"{len(packed)} incidents, {before} -> {after} bytes")
+    return 0
+
+
 def _command(args: Any) -> int:
+    if args.check is not None:
+        return _check(args.check)
+    if args.repack is not None:
+        return _repack(args.repack)
     scripts = load()
     chosen = [
         script
@@ -160,8 +222,13 @@ def _command(args: Any) -> int:
         for drawn in todo:
             print(f"{drawn.name:44} {drawn.script.split:12} {drawn.dialect:15} {drawn.values}")
         print(f"{len(todo)} to make of {len(chosen)} scripts")
+        if chosen and not args.list:
+            manifest.write(args.out)
         return 0 if chosen else 2
-    outcomes = record(todo, args.out, args.lab, args.stacks)
+    try:
+        outcomes = record(todo, args.out, args.lab, args.stacks)
+    finally:
+        manifest.write(args.out)
     failed = [outcome for outcome in outcomes if outcome.error]
     print(f"{len(outcomes) - len(failed)} made, {len(failed)} failed, of {len(todo)}")
     return 1 if failed or len(outcomes) < len(todo) else 0

@@ -21,14 +21,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lab import manifests, scenarios
+from lab import cgroups, manifests, names, scenarios, security
 from lab.install import Unavailable, install
 from lab.processes import LabError, children, resident_bytes
 from lab.stack import Stack
 from lab.workload.producer import request
 
-CGROUP = Path("/sys/fs/cgroup/cpu")
-CGROUP_PERIOD_US = 100_000
 TICK_SECONDS = 0.25
 GONE_SECONDS = 60.0
 CONFIG_SECONDS = 30.0
@@ -45,6 +43,8 @@ class Release:
     change_cause: str = f"release {manifests.RELEASE}"
     memory: str = "64Mi"
     killed_for_memory: bool = False
+    rolling_seconds: int = 0
+    """Between two pods of a rollout; 0 replaces all at once."""
 
 
 class Bench:
@@ -75,6 +75,10 @@ class Bench:
             "AWX_URL": f"http://127.0.0.1:{stack.awx_port}",
             **release.environment,
         }
+        if stack.secured:
+            # this listener is not behind the proxy
+            environment["KAFKA_BOOTSTRAP"] = stack.kafka.sasl_bootstrap
+            environment |= security.login(stack.folder / security.FOLDER, security.WORKER)
         document = manifests.consumer(
             stack.python,
             environment,
@@ -83,6 +87,8 @@ class Bench:
             change_cause=release.change_cause,
             memory=release.memory,
             killed_for_memory=release.killed_for_memory,
+            rolling_seconds=release.rolling_seconds,
+            through=names.through(stack.folder) if stack.named else (),
         )
         scenarios.apply(stack, document)
         self.release = release
@@ -270,36 +276,14 @@ def restart_in_turn(bench: Bench, *, every: float) -> Mapping[str, Any]:
 def cpu_limit(
     bench: Bench, *, percent: float, of: str = "workers", count: int = 0
 ) -> Mapping[str, Any]:
-    """Let *count* or all workers, or a broker, have so many percent of one core, by cgroup."""
+    """Let *count* or all workers together, or a broker, have so many percent of one core."""
     if of == "workers":
         pids = list((bench.pick(count) if count else bench.workers()).values())
     else:
         pids = [bench.stack.ledger.find(of).pid]
-    folder = CGROUP / f"lagkit-{os.getpid()}-{bench.chooser.randrange(10**6)}"
-    try:
-        folder.mkdir()
-        (folder / "cpu.cfs_period_us").write_text(str(CGROUP_PERIOD_US))
-        (folder / "cpu.cfs_quota_us").write_text(str(int(CGROUP_PERIOD_US * percent / 100)))
-        for pid in pids:
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                with contextlib.suppress(ProcessLookupError, OSError):
-                    (folder / "tasks").write_text(task.name)
-            (folder / "cgroup.procs").write_text(str(pid))
-    except OSError as error:
-        raise LabError(f"no CPU limit by {folder}: {error}") from error
-
-    def lift() -> None:
-        for pid in (folder / "cgroup.procs").read_text().split():
-            with contextlib.suppress(OSError):
-                (CGROUP / "cgroup.procs").write_text(pid)
-        end = time.monotonic() + GONE_SECONDS
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-                return
-            time.sleep(TICK_SECONDS)
-
-    bench.mend_with(lift)
+    name = f"{os.getpid()}-{bench.chooser.randrange(10**6)}"
+    for pid in pids:
+        bench.mend_with(cgroups.lift, cgroups.limit(f"{name}-{pid}", pid, percent / len(pids)))
     return {"percent": percent, "of": of, "processes": len(pids)}
 
 
@@ -319,6 +303,36 @@ def scale_in_turn(bench: Bench, *, more: int, every: float) -> Mapping[str, Any]
 
     bench.meanwhile("scale", flap)
     return {"more": more, "every": every}
+
+
+@fault
+def contest_assignor(bench: Bench, *, every: float, rolling: int) -> Mapping[str, Any]:
+    """Change the assignor and change it back without end, as two owners of one setting do.
+
+    Pods are replaced one by one, and a member with the one assignor cannot join those with the
+    other (INCONSISTENT_GROUP_PROTOCOL): it tries again until the last of them has gone.
+    """
+    before = bench.release
+    bench.mend_with(bench.roll_out, before)
+    settings = {**before.environment, "ASSIGNMENT_STRATEGY": "cooperative-sticky"}
+    other = replace(
+        before,
+        environment=settings,
+        version=manifests.BAD_RELEASE,
+        change_cause=f"release {manifests.BAD_RELEASE}: cooperative rebalancing",
+        rolling_seconds=rolling,
+    )
+
+    def contest(stop: threading.Event) -> None:
+        wanted = (other, replace(before, rolling_seconds=rolling))
+        turn = 0
+        while not stop.is_set():
+            bench.roll_out(wanted[turn % len(wanted)])
+            turn += 1
+            stop.wait(every)
+
+    bench.meanwhile("assignor", contest)
+    return {"every": every, "rolling": rolling, "assignor": settings["ASSIGNMENT_STRATEGY"]}
 
 
 @fault
@@ -351,6 +365,20 @@ def join_and_leave(bench: Bench, *, every: float) -> Mapping[str, Any]:
 
     bench.meanwhile("member", come_and_go)
     return {"every": every}
+
+
+@fault
+def intake_off(bench: Bench) -> Mapping[str, Any]:
+    """Tell every worker to take no more records, as an operator does for a maintenance."""
+    victims = bench.pick(bench.release.replicas)
+    _signal(list(victims.values()), signal.SIGUSR1)
+
+    def on() -> None:
+        running = bench.workers()
+        _signal([pid for name, pid in victims.items() if running.get(name) == pid], signal.SIGUSR1)
+
+    bench.mend_with(on)
+    return {"pods": sorted(victims)}
 
 
 # -- what the workers wait for ----------------------------------------------------------------
@@ -637,16 +665,34 @@ def toxic(
     attributes: Mapping[str, int],
     broker: int | None = None,
     share: float = 1.0,
+    every: float = 0.0,
 ) -> Mapping[str, Any]:
-    """Put a toxic between the workers and the brokers, both ways; toxiproxy knows the kinds."""
+    """Put a toxic between the workers and the brokers, both ways; toxiproxy knows the kinds.
+
+    Only a *share* of the connections gets it. Which ones is decided when a connection is made or
+    the toxic put there: with *every* it is put there again so often, and nobody is spared for long.
+    """
     stack = bench.stack
     names = [n.name for n in stack.kafka.nodes] if broker is None else [_broker(bench, broker)]
     bench.mend_with(stack.toxiproxy.clear)
     streams = ("downstream",) if kind == "reset_peer" else ("downstream", "upstream")
-    for name in names:
-        for stream in streams:
+    places = [(name, stream) for name in names for stream in streams]
+
+    def put() -> None:
+        for name, stream in places:
             stack.toxiproxy.add(name, kind, attributes, stream=stream, toxicity=share)
-    return {"kind": kind, "brokers": names, **attributes}
+
+    put()
+    if every:
+
+        def again(stop: threading.Event) -> None:
+            while not stop.wait(every):
+                for name, stream in places:
+                    stack.toxiproxy.remove(name, kind, stream)
+                put()
+
+        bench.meanwhile("toxic", again)
+    return {"kind": kind, "brokers": names, "share": share, "every": every, **attributes}
 
 
 @fault
@@ -667,6 +713,38 @@ def resets(bench: Bench, *, every: float) -> Mapping[str, Any]:
     bench.mend_with(stack.toxiproxy.clear)
     bench.meanwhile("resets", cut)
     return {"every": every}
+
+
+@fault
+def lose_names(bench: Bench, *, way: str) -> Mapping[str, Any]:
+    """Take the brokers' names from the workers, and end their connections, as a network does.
+
+    What a connection was made by is asked again only when it is made anew.
+    """
+    stack = bench.stack
+    if not stack.named:
+        raise LabError("this lab's brokers have no names: the script needs names")
+    bench.mend_with(names.give, stack.folder, [node.host for node in stack.kafka.nodes])
+    names.take(stack.folder, way)
+    for node in stack.kafka.nodes:
+        stack.toxiproxy.disable(node.name)
+        stack.toxiproxy.enable(node.name)
+    return {"way": way, "brokers": [node.host for node in stack.kafka.nodes]}
+
+
+# -- rights -----------------------------------------------------------------------------------
+
+
+@fault
+def forbid_group(bench: Bench) -> Mapping[str, Any]:
+    """Take from the workers' user the right to be in their group."""
+    stack = bench.stack
+    if not stack.secured:
+        raise LabError("this lab's brokers know no users: the script needs logins")
+    who = (stack.kafka.bootstrap, security.WORKER)
+    bench.mend_with(security.let_consume, *who, scenarios.TOPIC, scenarios.GROUP)
+    security.forbid_group(*who, scenarios.GROUP)
+    return {"user": security.WORKER, "group": scenarios.GROUP}
 
 
 # -- monitoring -------------------------------------------------------------------------------

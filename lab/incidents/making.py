@@ -20,20 +20,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lab import scenarios
+from lab import prometheus, scenarios, security
 from lab.incidents.faults import Bench, Release, bench_on, inject
-from lab.incidents.script import Drawn
+from lab.incidents.script import Drawn, Step
 from lab.processes import LabError
 from lab.stack import Stack
+from lagkit.incident import open_incident
 from lagkit.version import __version__
 
 RELAYED = ("kafka_exporter", "kminion", "redpanda")
-EXPORTER_LAG = timedelta(seconds=15)
-"""The exporters' last look at what was settled before is not of this incident."""
 NOISE_SECONDS = 7
 EARLY = ("old_restart", "scaled_before")
 """Distractors that are over before the window begins."""
 CAPTURE_SECONDS = 120.0
+SHOWN_SECONDS = 60.0
 SETTLED_SECONDS = 180.0
 
 
@@ -68,24 +68,37 @@ def make(stack: Stack, drawn: Drawn, folder: Path) -> Made:
         killed_for_memory=any(step.do == "memory_limit" for step in drawn.steps),
     )
     chooser = random.Random(f"{drawn.name}:bench")
+    scraping = (stack.ledger, drawn.dialect, stack.prometheus[drawn.dialect])
     scenarios.deploy_around(stack)
     url = f"{scenarios.producer_url(stack)}/rate"
     scenarios.ask("POST", url, {"multiplier": float(workload.rate)})
     members = int(workload.replicas)
+    if stack.secured:
+        security.let_consume(
+            stack.kafka.bootstrap, security.WORKER, scenarios.TOPIC, scenarios.GROUP
+        )
     with bench_on(stack, release, chooser) as bench:
         bench.mend_with(scenarios.ask, "POST", url, {"multiplier": 1})
+        bench.mend_with(prometheus.scrape_every, *scraping, prometheus.SCRAPE_SECONDS)
+        prometheus.scrape_every(*scraping, drawn.scrape_seconds)
         bench.roll_out(release)
         scenarios.settle(stack, members=members)
-        told = _distract(bench, drawn, members)
+        told = [_take(bench, step) for step in drawn.before]
+        if told:
+            scenarios.settle(stack, SETTLED_SECONDS, members=members)
+        told += _distract(bench, drawn, members)
+        if workload.cpu_percent:
+            inject(bench, "cpu_limit", {"percent": float(workload.cpu_percent) * members})
         started = datetime.now(UTC)
-        time.sleep(drawn.baseline_seconds)
+        time.sleep(drawn.settled_seconds)
         trouble = scenarios.unwell(stack, members)
         if trouble is not None:
             raise LabError(f"{drawn.name}: the baseline did not stay well: {trouble}")
         onsets = _play(bench, drawn, told)
         _shown(stack, drawn)
         file = folder / f"{drawn.name}.lagkit"
-        _capture(stack, drawn.dialect, started, file)
+        _capture(stack, drawn.dialect, started + timedelta(seconds=drawn.unseen_seconds), file)
+        _answered(drawn, file)
         ended = datetime.now(UTC)
     label = {
         "script": drawn.script.id,
@@ -100,6 +113,7 @@ def make(stack: Stack, drawn: Drawn, folder: Path) -> Made:
         "workload": workload.model_dump(),
         "done": told,
         "dialect": drawn.dialect,
+        "scrape_seconds": drawn.scrape_seconds,
         "exporter": "the lab's relay under its names"
         if drawn.dialect in RELAYED
         else "the real one",
@@ -135,12 +149,10 @@ def _play(bench: Bench, drawn: Drawn, told: list[dict[str, Any]]) -> dict[str, s
     began = time.monotonic()
     for step in drawn.steps:
         time.sleep(max(0.0, began + float(step.after) - time.monotonic()))
-        asked = datetime.now(UTC)
-        done = inject(bench, step.do, step.options)
-        told.append({"do": step.do, "at": asked.isoformat(), "told": dict(done)})
+        told.append(_take(bench, step))
         if step.begins:
-            onsets.setdefault(step.begins, asked.isoformat())
-    end = began + drawn.hold_seconds
+            onsets.setdefault(step.begins, told[-1]["at"])
+    end = began + drawn.held_seconds
     if drawn.mended_after_seconds is not None:
         time.sleep(max(0.0, began + drawn.mended_after_seconds - time.monotonic()))
         told.append({"do": "mend", "at": datetime.now(UTC).isoformat(), "told": {}})
@@ -149,14 +161,37 @@ def _play(bench: Bench, drawn: Drawn, told: list[dict[str, Any]]) -> dict[str, s
     return onsets
 
 
+def _take(bench: Bench, step: Step) -> dict[str, Any]:
+    """Take one step; return what was done, with the moment it was asked for."""
+    asked = datetime.now(UTC)
+    done = inject(bench, step.do, step.options)
+    return {"do": step.do, "at": asked.isoformat(), "told": dict(done)}
+
+
 def _shown(stack: Stack, drawn: Drawn) -> None:
     """Check what the script says must be seen."""
     bounds = drawn.script.shows
     if not bounds:
         return
-    lag = scenarios.group_view(stack.kafka.bootstrap).total_lag
+    end = time.monotonic() + SHOWN_SECONDS
+    while True:
+        try:
+            lag = scenarios.group_view(stack.kafka.bootstrap).total_lag
+            break
+        except LabError:  # a broker that pauses answers between two pauses
+            if time.monotonic() > end:
+                raise
     if not bounds.get("least_lag", 0) <= lag <= bounds.get("most_lag", sys.maxsize):
         raise NothingShown(f"{drawn.name}: the group is {lag} records behind, expected {bounds}")
+
+
+def _answered(drawn: Drawn, file: Path) -> None:
+    """Refuse a capture that a busy machine cut short: no script silences these two."""
+    sources = open_incident(file).sources
+    silent = [n for n in ("kubernetes", "prometheus") if sources[n].status == "unavailable"]
+    if silent:
+        file.unlink()
+        raise LabError(f"{drawn.name}: {', '.join(silent)} did not answer the capture in time")
 
 
 def _capture(stack: Stack, dialect: str, started: datetime, file: Path) -> None:
@@ -166,7 +201,7 @@ def _capture(stack: Stack, dialect: str, started: datetime, file: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "lagkit", "capture", scenarios.GROUP),
-            *("--start", (started + EXPORTER_LAG).isoformat()),
+            *("--start", started.isoformat()),
             *("--prometheus", stack.prometheus[dialect]),
             *("--bootstrap", stack.kafka.bootstrap),
             *("--kubeconfig", stack.kubeconfig("lagkit-ro")),

@@ -24,6 +24,15 @@ CAUSE_IDS = frozenset(
     {*(cause.id for cause in (*causes.CORE, *causes.EXTENDED)), causes.UNKNOWN, causes.NONE}
 )
 DISTRACTORS = ("old_restart", "failing_neighbour", "other_topic_spike", "scaled_before", "noise")
+SCRAPE_SECONDS = (5, 10, 15)
+EXPORTER_LAG_SECONDS = 15.0
+"""The exporters' last look at what was settled before is not of the incident ..."""
+EXPORTER_POLL_SECONDS = 5.0
+"""... nor is that look, when it is scraped one interval later."""
+LEAST_SCRAPES = 8
+"""Scrapes of the baseline: fewer are no baseline to compare with."""
+LEAST_HELD_SCRAPES = 6
+"""Scrapes of the fault: fewer show it as a few points that may be anything."""
 DISTRACTED_SHARE = 0.6
 """Of the incidents that get one or two distractors: more than the half that is asked for."""
 ROUND = 3
@@ -84,6 +93,8 @@ class Workload(_Data):
     rate: Value = 1.0
     """Times the usual production."""
     client: Value = "confluent"
+    cpu_percent: Value = 0
+    """Of one core that each worker may use from the beginning; 0: no limit."""
     environment: dict[str, Value] = Field(default_factory=dict)
     """Of the workers; see ``lab.workload.consumer``."""
 
@@ -104,10 +115,14 @@ class Script(_Data):
     """Incidents that the corpus holds of it."""
     nodes: int = 1
     """Brokers it needs."""
+    needs: tuple[Literal["names", "logins"], ...] = ()
+    """What else its brokers must have; see ``lab.stack``."""
     dialects: tuple[str, ...] = ()
     """Exporters through which it must be seen; empty: any."""
     baseline_seconds: Range = Range(low=60, high=80)
     hold_seconds: Range = Range(low=60, high=90)
+    scrape_seconds: Choice = Choice(choose=SCRAPE_SECONDS)
+    """How often Prometheus scrapes."""
     mended_after_seconds: Range | None = None
     """Seconds of the hold after which the fault is taken away, if it is."""
     bars: tuple[
@@ -120,6 +135,8 @@ class Script(_Data):
     draw: dict[Name, Range | Choice] = Field(default_factory=dict)
     workload: Workload = Workload()
     steps: tuple[Step, ...] = Field(default=(), alias="step")
+    before: tuple[Step, ...] = ()
+    """What is done, and is over, before the window begins."""
 
     @property
     def id(self) -> str:
@@ -140,7 +157,9 @@ class Script(_Data):
         if loose := sorted({s.begins for s in self.steps if s.begins} - set(self.active)):
             msg = f"a step begins {', '.join(loose)}, which the label does not hold"
             raise ValueError(msg)
-        wanted = _references(self.model_dump(by_alias=True, include={"steps", "workload"}))
+        wanted = _references(
+            self.model_dump(by_alias=True, include={"steps", "before", "workload"})
+        )
         if missing := sorted(wanted - set(self.draw)):
             msg = f"used and not drawn: {', '.join(missing)}"
             raise ValueError(msg)
@@ -161,6 +180,7 @@ class Drawn(_Data):
     mended_after_seconds: float | None
     distractors: tuple[str, ...]
     dialect: str
+    scrape_seconds: int
 
     @property
     def name(self) -> str:
@@ -168,9 +188,29 @@ class Drawn(_Data):
         return f"{self.script.id}.{self.seed}"
 
     @property
+    def unseen_seconds(self) -> float:
+        """Return how much of the beginning is left out of the window."""
+        return max(EXPORTER_LAG_SECONDS, EXPORTER_POLL_SECONDS + self.scrape_seconds)
+
+    @property
+    def settled_seconds(self) -> float:
+        """Return how long the group must be well: as drawn, or longer where scrapes are rare."""
+        return max(self.baseline_seconds, self.unseen_seconds + LEAST_SCRAPES * self.scrape_seconds)
+
+    @property
+    def held_seconds(self) -> float:
+        """Return how long the fault is in force: as drawn, or longer where scrapes are rare."""
+        return max(self.hold_seconds, float(LEAST_HELD_SCRAPES * self.scrape_seconds))
+
+    @property
     def workload(self) -> Workload:
         """The workload with its numbers chosen."""
         return Workload(**self.filled(self.script.workload.model_dump()))
+
+    @property
+    def before(self) -> tuple[Step, ...]:
+        """What is done before the window begins, with its numbers chosen."""
+        return tuple(Step(**self.filled(s.model_dump(by_alias=True))) for s in self.script.before)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -208,6 +248,8 @@ def draw(script: Script, seed: int, dialects: tuple[str, ...]) -> Drawn:
             sorted(chooser.sample(allowed, min(len(allowed), chooser.randint(1, 2))))
         )
     mended = script.mended_after_seconds
+    # of their own stream, or they would change what a seed drew before there was a choice
+    scrapes = random.Random(f"{script.id}:{seed}:scrapes")
     return Drawn(
         script=script,
         seed=seed,
@@ -217,6 +259,7 @@ def draw(script: Script, seed: int, dialects: tuple[str, ...]) -> Drawn:
         mended_after_seconds=float(mended.draw(chooser)) if mended else None,
         distractors=distractors,
         dialect=chooser.choice(script.dialects or dialects),
+        scrape_seconds=int(script.scrape_seconds.draw(scrapes)),
     )
 
 

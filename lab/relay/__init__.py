@@ -10,6 +10,9 @@ commit (kafka_exporter), no series at all (kminion) or a lag of 0 (Burrow), offs
 -1s, a lag in kafka_exporter that is measured against an end offset read later than the one it
 shows, and not clamped. Redpanda's and klag's follow their public reference.
 
+``/cadvisor`` is of another kind: what the lab's kubelet would say of its containers, from the
+kernel's own counters (:mod:`lab.relay.cadvisor`).
+
 It refuses to serve old numbers: a broker that cannot be read leaves a gap, as the real ones would.
 What AdminClient cannot know (log directory sizes, the exporters' own traffic) is left out.
 """

@@ -9,9 +9,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+from lab.processes import Ledger
+from lab.relay import cadvisor
 from lab.relay.burrow_and_klag import burrow, klag
 from lab.relay.exporters import kafka_exporter, kminion, kminion_by_topic
 from lab.relay.exposition import Family, exposition
@@ -33,6 +37,8 @@ BROKER_PAGES: Mapping[str, Callable[[Snapshot], list[Family]]] = {
     "/redpanda_lag": redpanda_with_lag,
 }
 
+CONTAINERS = "/cadvisor"
+
 
 class Relay:
     """Keeps the newest snapshot, refreshed by a thread of its own."""
@@ -41,9 +47,11 @@ class Relay:
         self,
         read: Callable[[], Snapshot],
         clock: Callable[[], float] = time.monotonic,
+        containers: Callable[[], list[cadvisor.Container]] | None = None,
     ) -> None:
-        """Read with this function; nothing happens before :meth:`start`."""
+        """Read with these functions; nothing happens before :meth:`start`."""
         self._read = read
+        self._containers = containers
         self._clock = clock
         self._lock = threading.Lock()
         self._newest: tuple[float, Snapshot] | None = None
@@ -92,6 +100,8 @@ class Relay:
         """Return status and text of a path."""
         if path == "/":
             return 200, " ".join([*EXPORTERS, *BROKER_PAGES]) + " (lab stand-ins)\n"
+        if path == CONTAINERS and self._containers is not None:
+            return 200, exposition(cadvisor.cadvisor(self._containers()))
         snapshot = self.newest()
         if path in EXPORTERS:
             return 200, exposition(EXPORTERS[path](snapshot))
@@ -133,10 +143,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--lab", type=Path, help="folder of the lab whose containers to serve")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("lab.relay.librdkafka").setLevel(logging.ERROR)
-    relay = Relay(Reader(args.bootstrap).read)
+    containers = None if args.lab is None else partial(cadvisor.running, Ledger(args.lab))
+    relay = Relay(Reader(args.bootstrap).read, containers=containers)
     relay.start()
     http = server(relay, args.host, args.port)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=http.shutdown).start())

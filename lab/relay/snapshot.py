@@ -81,12 +81,14 @@ class Reader:
     """Reads snapshots through one AdminClient, and makes a new one after a failure.
 
     A client that is connected to a frozen broker keeps hanging on it, hence the replacement.
+    Commits are asked for in a process of their own: a coordinator that moves kills the asker.
     """
 
     def __init__(self, bootstrap: str) -> None:
         """Read the cluster at this bootstrap address."""
         self._bootstrap = bootstrap
         self._admin: Any = None
+        self._commits: Any = None
         self._configs: dict[str, tuple[str, str]] = {}
         self._configs_at = float("-inf")
 
@@ -102,22 +104,32 @@ class Reader:
         try:
             return self._read()
         except Exception:
-            self._admin = None
+            self.close()
             raise
+
+    def close(self) -> None:
+        """Let go of the clients; the next read begins with new ones."""
+        commits, self._admin, self._commits = self._commits, None, None
+        if commits is not None:
+            commits.close()
 
     def _read(self) -> Snapshot:
         from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
         from confluent_kafka.admin import AdminClient, OffsetSpec
 
+        from lagkit.sources.kafka.coordinator import CoordinatorClient
+
         if self._admin is None:
+            configuration = {
+                "bootstrap.servers": self._bootstrap,
+                "client.id": "lab-relay",
+                "socket.timeout.ms": int(REQUEST_SECONDS * 1_000),
+            }
             self._admin = AdminClient(
-                {
-                    "bootstrap.servers": self._bootstrap,
-                    "client.id": "lab-relay",
-                    "socket.timeout.ms": int(REQUEST_SECONDS * 1_000),
-                },
-                logger=logging.getLogger("lab.relay.librdkafka"),
+                configuration, logger=logging.getLogger("lab.relay.librdkafka")
             )
+            self._commits = CoordinatorClient(configuration)
+            self._commits.start()
         admin = self._admin
         metadata = admin.list_topics(timeout=REQUEST_SECONDS)
         if not metadata.brokers:
@@ -137,13 +149,15 @@ class Reader:
         names = sorted(group.group_id for group in listed.valid)
         # one request per group is all the API takes; issued together they cost one round trip
         pending: dict[str, Future[Any]] = {
-            name: admin.list_consumer_group_offsets(
+            name: self._commits.list_consumer_group_offsets(
                 [ConsumerGroupTopicPartitions(name)], request_timeout=REQUEST_SECONDS
             )[name]
             for name in names
         }
         described = (
-            admin.describe_consumer_groups(names, request_timeout=REQUEST_SECONDS) if names else {}
+            self._commits.describe_consumer_groups(names, request_timeout=REQUEST_SECONDS)
+            if names
+            else {}
         )
         offsets = {name: pending[name].result(REQUEST_SECONDS + 1) for name in names}
         later: dict[str, dict[int, int]] = {}

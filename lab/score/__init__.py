@@ -1,69 +1,85 @@
 """Score lagkit and the baselines on a labelled corpus: ``python -m lab score --corpus DIR``.
 
-``metrics`` knows the numbers, ``cases`` the incidents and how to spoil them, ``baselines`` what
-else one could believe, ``board`` puts them side by side.
+``metrics`` knows the numbers, ``cases`` the incidents, which labels may be read and how to spoil an
+incident, ``baselines``, ``baro`` and ``logistic`` what else one could believe, ``board`` puts them
+side by side, ``page`` shows them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 SPLITS = ("dev", "calibration", "test")
+OPEN_SPLITS = ("dev", "calibration")
+"""What is scored when no split is asked for: the test split is read by whoever names it."""
+CORPUS = Path(__file__).resolve().parents[2] / "corpus"
 
 
 def add_cli(subparsers: Any) -> None:
     """Add the ``score`` command to a command line; its ``run`` takes the parsed arguments."""
     parser = subparsers.add_parser("score", help="score lagkit on a corpus")
-    parser.add_argument("--corpus", type=Path, required=True, help="folder of the incidents")
-    parser.add_argument("--split", choices=SPLITS, action="append", help="(repeatable; all)")
+    parser.add_argument(
+        "--corpus", type=Path, default=CORPUS, help="of the incidents (%(default)s)"
+    )
+    parser.add_argument(
+        "--split", choices=SPLITS, action="append", help="repeatable (dev and calibration)"
+    )
     parser.add_argument("--json", action="store_true", help="numbers instead of tables")
     parser.add_argument("--misses", action="store_true", help="name what went wrong; not of test")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables into a page")
+    parser.add_argument(
+        "--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes (%(default)s)"
+    )
     parser.set_defaults(run=_command)
 
 
 def _command(args: Any) -> int:
-    from lab.score import board
+    from lab.processes import LabError
+    from lab.score import board, page
     from lab.score.cases import load
 
-    told: dict[str, Any] = {}
-    everything = load(args.corpus)
-    for split in args.split or SPLITS:
+    splits = tuple(split for split in SPLITS if split in (args.split or OPEN_SPLITS))
+    if args.misses and "test" in splits:
+        raise LabError("what goes wrong on the test split is not told: leave out --misses")
+    # dev is needed in any case: the logistic regression learns from it
+    everything = load(args.corpus, {*splits, "dev"})
+    dev = [case for case in everything if case.split == "dev"]
+    boards = []
+    for split in splits:
         cases = [case for case in everything if case.split == split]
         if not cases:
+            print(f"{split}: no incident", file=sys.stderr)
             continue
         print(f"{split}: {len(cases)} incidents", file=sys.stderr, flush=True)
-        given = board.answers(cases)
-        table = {name: board.score(cases, said) for name, said in given.items()}
-        if args.json:
-            told[split] = {
-                name: {key: _plain(value) for key, value in row.items()}
-                for name, row in table.items()
-            }
-            continue
-        print(f"\n## {split}: {len(cases)} incidents\n\n{board.render(table)}\n")
-        own = given[board.LAGKIT]
-        for title, key in (
-            ("cause", lambda case: case.primary),
-            ("exporter", lambda case: str(case.label["dialect"])),
-        ):
-            print(f"| {title} | named right |\n|---|---|")
-            for name, share in board.rows_by(cases, own, key).items():
-                print(f"| {name} | {share} |")
-            print()
-        if args.misses and split != "test":
-            for case, answer in zip(cases, own, strict=True):
-                if not board.is_right(case, answer):
-                    print(f"{case.name}: {answer.named} ({answer.said:.2f})")
+        boards.append(page.board(split, cases, board.answers(cases, dev, args.workers)))
+    if not boards:
+        raise LabError(f"{args.corpus} holds no incident of {', '.join(splits)}")
     if args.json:
-        print(json.dumps(told, indent=1, sort_keys=True))
+        told = {one.split: page.plain(one) for one in boards}
+        print(json.dumps(told, indent=1, sort_keys=True, allow_nan=False))
+    else:
+        print(page.markdown(boards))
+    if args.misses:
+        for one in boards:
+            print("\n".join(page.misses(one, board.is_right)), file=sys.stderr)
+    if args.write:
+        page.write(args.write, boards, about(args.corpus, splits))
     return 0
 
 
-def _plain(value: Any) -> Any:
-    """Return a number of the score as JSON."""
-    if hasattr(value, "hits"):
-        return {"value": value.value, "hits": value.hits, "of": value.of, "ci95": value.interval}
-    return value
+def about(corpus: Path, splits: tuple[str, ...]) -> str:
+    """Return by what the tables were made: the command, the version, the corpus's hash."""
+    import hashlib
+
+    from lab.incidents.manifest import FILE as MANIFEST
+    from lagkit.version import __version__
+
+    wanted = " ".join(f"--split {split}" for split in splits)
+    manifest, of = corpus / MANIFEST, "a corpus without a manifest"
+    if manifest.is_file():
+        of = f"manifest.json with SHA-256 `{hashlib.sha256(manifest.read_bytes()).hexdigest()}`"
+    return f"`python -m lab score {wanted} --write docs/score.md`, lagkit {__version__}, {of}."

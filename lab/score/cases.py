@@ -1,14 +1,15 @@
 """The labelled incidents that are scored, and the copies of them with something taken away.
 
-A case is an incident file and the label that lies sealed beside it. Knows where they are and how to
-spoil one; knows no metric and no ranking.
+A case is an incident file and the label that lies sealed beside it. Knows where they are, which
+labels may be read and how to spoil an incident; knows no metric and no ranking.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 import lagkit as lk
+from lab.incidents.manifest import FILE as MANIFEST
 from lab.processes import LabError
 from lagkit import frames
 from lagkit.model import SourceReport
@@ -44,6 +46,11 @@ class Case:
         return str(self.label["split"])
 
     @property
+    def script(self) -> str:
+        """The script it was made by; incidents of one script are alike."""
+        return str(self.label.get("script") or self.name.rpartition(".")[0] or self.name)
+
+    @property
     def primary(self) -> str:
         """The cause to name."""
         return str(self.label["primary"])
@@ -65,26 +72,68 @@ class Case:
         return lk.open(self.file)
 
 
-def load(folder: Path) -> list[Case]:
-    """Return the cases of a corpus, by name.
+def load(folder: Path, splits: Collection[str]) -> list[Case]:
+    """Return the cases of *splits*, by name. A label of another split is not opened.
+
+    Which split a name belongs to stands in the corpus's manifest, else in the script it was made
+    by; only of a name that neither knows is the label itself asked.
 
     Raises:
-        LabError: a label has no incident or is not that incident's; nothing is scored then.
+        LabError: a file is not the one that the manifest or its label was sealed for, or there is
+            none; nothing is scored then.
     """
-    import hashlib
-
+    listed = _manifest(folder)
+    by_script = _splits_of_scripts()
+    names = sorted({*listed, *(path.stem for path in (folder / "labels").glob("*.json"))})
     cases = []
-    for sealed in sorted((folder / "labels").glob("*.json")):
-        label = json.loads(sealed.read_text(encoding="utf-8"))
-        file = folder / f"{sealed.stem}.lagkit"
-        if not file.is_file():
-            raise LabError(f"{sealed.name} has no incident beside it")
-        if hashlib.sha256(file.read_bytes()).hexdigest() != label["sha256"]:
-            raise LabError(f"{file.name} is not the incident that {sealed.name} was sealed for")
-        cases.append(Case(sealed.stem, file, label))
-    if not cases:
+    for name in names:
+        entry = listed.get(name)
+        if listed and entry is None:
+            raise LabError(f"{name} is not in {folder / MANIFEST}")
+        split = str(entry["split"]) if entry else by_script.get(name.rpartition(".")[0])
+        if split is not None and split not in splits:
+            continue
+        case = _case(folder, name, entry)
+        if split is not None and case.split != split:
+            raise LabError(f"{name} was made for {split}, and its label says {case.split}")
+        if case.split in splits:
+            cases.append(case)
+    if not names:
         raise LabError(f"{folder} holds no labelled incident")
     return cases
+
+
+def _case(folder: Path, name: str, entry: Mapping[str, Any] | None) -> Case:
+    sealed, file = folder / "labels" / f"{name}.json", folder / f"{name}.lagkit"
+    for path in (file, sealed):
+        if not path.is_file():
+            raise LabError(f"{name}: there is no {path}")
+    found, text = hashlib.sha256(file.read_bytes()).hexdigest(), sealed.read_bytes()
+    label = json.loads(text)
+    if found != label["sha256"]:
+        raise LabError(f"{file.name} is not the incident that {sealed.name} was sealed for")
+    if entry is not None:
+        for path, own, wanted in (
+            (file, found, entry["incident_sha256"]),
+            (sealed, hashlib.sha256(text).hexdigest(), entry["label_sha256"]),
+        ):
+            if own != wanted:
+                raise LabError(f"{path.name} is not the file that {MANIFEST} was written for")
+    return Case(name, file, label)
+
+
+def _manifest(folder: Path) -> dict[str, Mapping[str, Any]]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    told = json.loads(path.read_text(encoding="utf-8"))["incidents"]
+    return {str(entry["name"]): entry for entry in told}
+
+
+def _splits_of_scripts() -> dict[str, str]:
+    from lab.incidents.script import load as scripts
+
+    return {name: script.split for name, script in scripts().items()}
 
 
 # -- something taken away ---------------------------------------------------------------------

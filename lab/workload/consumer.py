@@ -4,6 +4,8 @@ Run as a pod (``python -m lab.workload.consumer``) and set up by its environment
 
 =======================  ===================================================================
 KAFKA_BOOTSTRAP          brokers, required
+KAFKA_USERNAME, KAFKA_PASSWORD, KAFKA_CA
+                         a login by SASL/PLAIN over TLS; without a name there is none
 KAFKA_TOPIC, KAFKA_GROUP default deploy-requests, deployment-worker
 AWX_URL                  base address of AWX; without it records are only read and committed
 AWX_TOKEN                sent as a bearer token when set
@@ -14,6 +16,7 @@ POISON_POLICY            what a record it cannot handle does: retry (default), c
 CONFIG_REQUIRED          names of settings without which the worker exits 1 once it has joined
 COMMIT_RECORDS           commit after so many records, default 20; above it also after a second,
                          unless COMMIT_BY_COUNT is set
+COMMIT_LOWEST            this release forgets to commit any but the lowest of its partitions
 WORK_SECONDS, WORK_CPU_SECONDS
                          what this release does itself for each record: waiting, computing
 KEEP_BYTES               what this release keeps in memory of each record while it is behind,
@@ -24,8 +27,9 @@ ASSIGNMENT_STRATEGY      of the Kafka client
 HOSTNAME                 the client.id, in a pod the pod's name
 =======================  ===================================================================
 
-It logs like any service, to standard output, and does not know that faults exist: it only meets
-them. One record at a time, in order.
+SIGUSR1 turns the intake off, and on again: all partitions are paused while the member stays in
+its group. It logs like any service, to standard output, and does not know that faults exist: it
+only meets them. One record at a time, in order.
 """
 
 from __future__ import annotations
@@ -107,6 +111,7 @@ class Settings:
     library: str = "confluent"
     commit_records: int = COMMIT_RECORDS
     commit_seconds: float = COMMIT_SECONDS
+    commit_lowest: bool = False
     work_seconds: float = 0.0
     work_cpu_seconds: float = 0.0
     keep_bytes: int = 0
@@ -151,16 +156,30 @@ def settings(env: Mapping[str, str]) -> Settings:
             "max.poll.interval.ms": int(env.get("MAX_POLL_INTERVAL_MS", "60000")),
             "socket.timeout.ms": int(env.get("SOCKET_TIMEOUT_MS", "10000")),
             "partition.assignment.strategy": env.get("ASSIGNMENT_STRATEGY", "range"),
+            **_login(env),
         },
         library=library,
         commit_records=int(env.get("COMMIT_RECORDS", str(COMMIT_RECORDS))),
         commit_seconds=float("inf") if env.get("COMMIT_BY_COUNT") else COMMIT_SECONDS,
+        commit_lowest=bool(env.get("COMMIT_LOWEST")),
         work_seconds=float(env.get("WORK_SECONDS", "0")),
         work_cpu_seconds=float(env.get("WORK_CPU_SECONDS", "0")),
         keep_bytes=int(env.get("KEEP_BYTES", "0")),
         keep_always=bool(env.get("KEEP_ALWAYS")),
         noise_seconds=float(env.get("NOISE_SECONDS", "0")),
     )
+
+
+def _login(env: Mapping[str, str]) -> dict[str, str]:
+    if not env.get("KAFKA_USERNAME"):
+        return {}
+    return {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": env["KAFKA_USERNAME"],
+        "sasl.password": env.get("KAFKA_PASSWORD", ""),
+        "ssl.ca.location": env.get("KAFKA_CA", ""),
+    }
 
 
 def decode(value: bytes | None) -> dict[str, Any]:
@@ -288,6 +307,9 @@ class Worker:
         self._env = env
         self._stopping = False
         self._joined = False
+        self._assigned: set[Place] = set()
+        self._intake_wanted = True
+        self._intake = True
         self._client = client
         self._awx = (
             Awx(config.awx_url, config.awx_token, config.awx_timeout) if config.awx_url else None
@@ -309,6 +331,10 @@ class Worker:
         """Leave after the record in hand."""
         self._stopping = True
 
+    def turn_intake(self) -> None:
+        """Take no more records after the one in hand, or take them again."""
+        self._intake_wanted = not self._intake_wanted
+
     def run(self) -> None:
         """Consume until :meth:`stop`, then commit and leave the group.
 
@@ -320,6 +346,7 @@ class Worker:
         self._client.subscribe(config.topic, self._on_assign, self._on_revoke, self._on_lost)
         try:
             while not self._stopping:
+                self._intake_due()
                 self._resume_due()
                 record = self._client.poll(POLL_SECONDS)
                 if self._joined:
@@ -339,6 +366,17 @@ class Worker:
         for name in self._config.required:
             if not self._env.get(name):
                 raise Fatal(f"missing {name}: set it in the environment of this deployment")
+
+    def _intake_due(self) -> None:
+        if self._intake_wanted == self._intake:
+            return
+        self._intake = self._intake_wanted
+        LOG.info("intake is %s", "on" if self._intake else "off")
+        for place in sorted(self._assigned):
+            if self._intake:
+                self._client.resume(place)
+            else:
+                self._client.pause(place)
 
     # -- one record ---------------------------------------------------------------------------
 
@@ -398,6 +436,8 @@ class Worker:
         self._retry_at[place] = time.monotonic() + RETRY_SECONDS
 
     def _resume_due(self) -> None:
+        if not self._intake:
+            return
         now = time.monotonic()
         for place in [key for key, at in self._retry_at.items() if at <= now]:
             del self._retry_at[place]
@@ -445,10 +485,14 @@ class Worker:
         self._commit(wait=True)
 
     def _commit(self, *, wait: bool) -> None:
-        if not self._uncommitted:
+        offsets = self._uncommitted
+        if self._config.commit_lowest:
+            lowest = min(self._assigned, default=None)
+            offsets = {place: offset for place, offset in offsets.items() if place == lowest}
+        if not offsets:
             return
         try:
-            self._client.commit(self._uncommitted, wait=wait)
+            self._client.commit(offsets, wait=wait)
         except CommitFailed as error:
             LOG.error("commit failed: %s", error)
         self._uncommitted.clear()
@@ -481,14 +525,19 @@ class Worker:
     def _on_assign(self, places: Sequence[Place]) -> None:
         LOG.info("rebalance: assigned %s", shown(places))
         self._joined = True
+        self._assigned.update(places)
+        # new partitions are not paused yet
+        self._intake = True
 
     def _on_revoke(self, places: Sequence[Place]) -> None:
         LOG.info("rebalance: revoked %s", shown(places))
         self._commit_now()
+        self._assigned.difference_update(places)
         self._retry_at.clear()
 
     def _on_lost(self, places: Sequence[Place]) -> None:
         LOG.warning("rebalance: lost %s", shown(places))
+        self._assigned.difference_update(places)
         self._uncommitted.clear()
         self._handled_since_commit = 0
         self._retry_at.clear()
@@ -517,6 +566,7 @@ def main() -> int:
         worker = Worker(config, os.environ, CLIENTS[config.library](config.kafka))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
+        signal.signal(signal.SIGUSR1, lambda *_: worker.turn_intake())
         worker.run()
     except Fatal as error:
         LOG.error("%s", error)

@@ -53,12 +53,15 @@ _DECODING = re.compile(
     r"(?i)(?:deseriali[sz]|decod|pars(?:e|ing)|malformed|invalid json|schema|corrupt|"
     r"unexpected (?:end|token)|poison|cannot (?:be )?handle)"
 )
+ALL_AT_ONCE = pd.Timedelta("30s")
+"""Sessions that end for one reason end within this: the usual ones last 6 to 45 s."""
 _KINDS = (
     "same_record_fails",
     "transport_errors",
     "access_refused",
     "poll_interval_exceeded",
     "heartbeat_lost",
+    "sessions_lost_by_all",
     "startup_failures",
     "downstream_complaints",
 )
@@ -103,17 +106,50 @@ def members_words(context: Context) -> Iterator[Check]:
         "a poll interval that was exceeded",
         repeats=1,
     )
+    expired = says(messages, "session") | messages.str.contains(HEARTBEAT)
     yield _repeated(
         context,
         logs,
         "heartbeat_lost",
-        says(messages, "session") | messages.str.contains(HEARTBEAT),
+        expired,
         "session",
         "expired heartbeats or sessions",
         repeats=1,
     )
+    yield _all_sessions(context, logs, logs.loc[expired])
     yield _startup(context, logs)
     yield _downstream(context, logs)
+
+
+def _all_sessions(context: Context, logs: pd.DataFrame, expired: pd.DataFrame) -> Check:
+    """Check whether no member was spared: what they share is the way to the coordinator."""
+    kind, query = "sessions_lost_by_all", queries_of(logs)
+    first = _since(context, expired).groupby("pod")["timestamp"].min().sort_values()
+    writers = logs["pod"].nunique()
+    if writers < 2:
+        return not_checked(kind, "The logs of one member alone show nothing shared.", "kubernetes")
+    if len(first) < writers or first.iloc[-1] - first.iloc[0] > ALL_AT_ONCE:
+        return absent(
+            kind,
+            f"{len(first)} of {writers} members lost their sessions since the onset"
+            + (", not at once." if len(first) == writers else "."),
+            "kubernetes",
+            query,
+        )
+    return present(
+        kind,
+        Finding(
+            kind,
+            f"all {writers} members lost their sessions within "
+            f"{(first.iloc[-1] - first.iloc[0]).total_seconds():.0f} s",
+            "kubernetes",
+            query,
+            onset=_began(context, logs, list(first.index), first.iloc[0]),
+            value=float(len(first)),
+            baseline=float(writers),
+            unit="members",
+        ),
+    )
 
 
 def _lost_brokers(messages: pd.Series[str]) -> pd.Series[bool]:

@@ -10,6 +10,7 @@ import pandas as pd
 from lagkit.model import Check, Finding, SourceName
 from lagkit.monitoring import BLIND_TO_KIP848
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals.rates import on_places
 from lagkit.signals.snapshots import demand_and_supply_now
 from lagkit.signals.thresholds import SLOWED_RATIO
 
@@ -366,7 +367,9 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
     kind = "slower_with_all_members"
     if context.seen_only_now:
         return _slower_now(context, missing, churn)
-    shares = context.flow.shares
+    lagging = context.flow.lagging
+    shares = context.flow.shares if lagging is None else lagging.shares
+    where = "" if lagging is None else on_places(lagging.places, len(context.flow.status))
     if context.flow.onset is None and context.flow.state != "unknown":
         return absent(kind, "The group has not fallen behind in the window.", "prometheus")
     if shares is None or np.isnan(shares.consume_baseline) or np.isnan(shares.consume_now):
@@ -382,7 +385,7 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
             if missing.outcome == "present"
             else "Members come and go."
             if churn.outcome == "present"
-            else f"The group reads {quantity(shares.consume_now)}/s, before "
+            else f"The group reads{where} {quantity(shares.consume_now)}/s, before "
             f"{quantity(shares.consume_baseline)}/s.",
             missing.source,
             missing.query,
@@ -391,7 +394,7 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
         kind,
         Finding(
             kind,
-            f"all members are steady, yet the group reads "
+            f"all members are steady, yet the group reads{where} "
             f"{quantity(shares.consume_now)}/s instead of {quantity(shares.consume_baseline)}/s",
             missing.source,
             missing.query,

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lagkit.frames import WHOLE_TOPIC
+from lagkit.measurement import BEHIND_SHARE
 from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
 from lagkit.signals.snapshots import own_partitions, partition_frozen_now, production_skewed_now
 from lagkit.signals.thresholds import FROZEN_SHARE, SKEW_FAIR_SHARES
 
 FROZEN = ("STALL", "STOP", "STALL_OR_STOP")
-BEHIND_SHARE = 0.25
-"""A partition counts as behind from this share of the worst partition's lag."""
 JUMP_MESSAGES = 1000.0
 """A committed offset that jumps over at least this many unread messages to the end was moved ..."""
 JUMP_RATIO = 20.0

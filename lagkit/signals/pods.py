@@ -12,6 +12,8 @@ from lagkit.signals import Context, absent, not_checked, present, queries_of
 ROLLOUT_BEFORE = pd.Timedelta("3min")
 """A rollout this long before the onset may have brought it: pods start, join and meet their first
 records. After that the group has shown that it can run this revision."""
+SHOWN_WELL = pd.Timedelta("60s")
+"""A revision whose last pod was made this long before the onset has been seen to keep up."""
 _LEAD = pd.Timedelta("2min")
 _STARTUP = pd.Timedelta("30s")
 # 143 = ended by SIGTERM, 0 = done: how a rollout or a scale-down ends a healthy container.
@@ -36,6 +38,7 @@ _SCALED = {
 }
 _KINDS = (
     "containers_failing",
+    "killed_for_memory",
     "pods_unavailable",
     "rollout_before_onset",
     "scaled_near_onset",
@@ -55,6 +58,7 @@ def consumers(context: Context) -> Iterator[Check]:
             yield not_checked(kind, reason, "kubernetes")
         return
     yield _failing(context, pods)
+    yield _out_of_memory(context, pods)
     yield _unavailable(context, pods, workloads)
     yield _rollout(context)
     yield _scaled(context)
@@ -119,6 +123,33 @@ def _failing(context: Context, pods: pd.DataFrame) -> Check:
             # one finding a pod, about its worst container
             .drop_duplicates(["namespace", "pod"])
             .itertuples()
+        ),
+    )
+
+
+def _out_of_memory(context: Context, pods: pd.DataFrame) -> Check:
+    """Check for kills by the kernel: it says why, where an exit code of 137 alone does not."""
+    kind, query = "killed_for_memory", queries_of(pods)
+    if pods.empty:
+        return not_checked(kind, "The workload has no pods to look at.", "kubernetes")
+    killed = pods.loc[ended_badly(context, pods) & (pods["last_reason"] == "OOMKilled")]
+    if killed.empty:
+        return absent(kind, "No container was killed for want of memory.", "kubernetes", query)
+    names = sorted(killed["pod"].unique())
+    since = context.onset_earliest - _LEAD
+    starts = [_began(context, row, since) for row in killed.itertuples()]
+    return present(
+        kind,
+        Finding(
+            kind,
+            f"{len(names)} of {pods['pod'].nunique()} pods were killed for want of memory "
+            f"({names[0]}{' and others' if len(names) > 1 else ''})",
+            "kubernetes",
+            query,
+            onset=min((at for at in starts if at is not None), default=None),
+            value=float(len(names)),
+            baseline=0.0,
+            unit="pods",
         ),
     )
 
@@ -432,15 +463,20 @@ def _rollout(context: Context) -> Check:
             (changes["timestamp"] >= flow.onset.earliest - ROLLOUT_BEFORE)
             & (changes["timestamp"] <= flow.onset.latest + 2 * step)
         ]
+        proven = near.loc[_complete_since(context, near) <= flow.onset.earliest - SHOWN_WELL]
+        near = near.drop(proven.index)
     else:
-        near = changes.iloc[0:0]
+        near = proven = changes.iloc[0:0]
     if near.empty:
         last = changes["timestamp"].max() if len(changes) else None
         return absent(
             "rollout_before_onset",
-            f"The last rollout was at {last:%Y-%m-%d %H:%M:%S}Z, not before the onset."
-            if last is not None
-            else "The consumer runs its first revision.",
+            "The consumer runs its first revision."
+            if last is None
+            else f"The last rollout was at {last:%Y-%m-%d %H:%M:%S}Z, and the group kept up for "
+            f"{SHOWN_WELL.total_seconds():.0f} s and more with all its pods."
+            if len(proven)
+            else f"The last rollout was at {last:%Y-%m-%d %H:%M:%S}Z, not before the onset.",
             "kubernetes",
             query,
         )
@@ -457,3 +493,11 @@ def _rollout(context: Context) -> Check:
             quote=row["change_cause"] if isinstance(row["change_cause"], str) else "",
         ),
     )
+
+
+def _complete_since(context: Context, rollouts: pd.DataFrame) -> pd.Series[pd.Timestamp]:
+    """Return when the last pod of each rollout was made; NaT where none of it is there."""
+    pods = context.incident.pods
+    pods = pods.loc[pods["role"] == "consumer"]
+    made = pods.groupby("replica_set")["created_at"].max()
+    return rollouts[["replica_set"]].join(made, on="replica_set")["created_at"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -45,6 +45,9 @@ def demand_and_supply(context: Context) -> Iterator[Check]:
     after = totals.loc[totals["timestamp"] > flow.onset.latest]
     produced_before, produced = _level(before, "produce"), _level(after, "produce")
     read_before, read = _level(before, "consume"), _level(after, "consume")
+    if np.isnan(produced_before):
+        # ends of the log need no commit: demand may be known where lag is not
+        produced_before = _produced(context, before["timestamp"])
     if np.isnan(produced_before) or np.isnan(produced):
         reason = "The lag began with the window or before it, so there is no baseline."
         for kind in ("production_spike", "consumption_at_capacity", "consumption_slowed"):
@@ -55,14 +58,40 @@ def demand_and_supply(context: Context) -> Iterator[Check]:
     spike_share = shares.spike_share if shares is not None else float("nan")
     yield _spike(context, flow.onset.earliest, produced_before, produced, spike_share)
     stopped = _stopped(context, after, read_before)
-    yield _capacity(context, after, read_before, read)
-    yield _slowed(context, after, (read_before, read), (produced_before, produced), stopped)
+    where = ""
+    if flow.lagging is not None:
+        # read where the backlog is: the other partitions are read as fast as they are filled
+        shares, totals = flow.lagging.shares, flow.lagging.group
+        after = totals.loc[totals["timestamp"] > flow.onset.latest]
+        before = totals.loc[totals["timestamp"] < flow.onset.earliest]
+        read_before, read = _level(before, "consume"), _level(after, "consume")
+        produced_before, produced = _level(before, "produce"), _level(after, "produce")
+        where = on_places(flow.lagging.places, len(flow.status))
+    yield _capacity(context, after, read_before, read, where)
+    deficit = shares.deficit_share if shares is not None else 1.0
+    rates = (read_before, read, produced)
+    yield _slowed(context, after, rates, deficit, stopped, where)
     yield stopped
+
+
+def on_places(places: Sequence[tuple[str, int]], of: int) -> str:
+    """Return the words that say of which partitions something is true."""
+    if len(places) == 1:
+        return f" on {places[0][0]}[{places[0][1]}], which is behind,"
+    return f" on the {len(places)} of {of} partitions that are behind"
 
 
 def _level(totals: pd.DataFrame, side: str) -> float:
     values = totals[f"{side}_per_second"].dropna()
     return float(values.median()) if len(values) >= 2 else float("nan")
+
+
+def _produced(context: Context, times: pd.Series[pd.Timestamp]) -> float:
+    """Return the usual production at *times* by the ends of all partitions; NaN if not known."""
+    rates = context.flow.rates
+    made = rates.loc[rates["timestamp"].isin(times)].groupby("timestamp")["produce_per_second"]
+    whole = made.sum(min_count=1).loc[made.count() == made.count().max()].dropna()
+    return float(whole.median()) if len(whole) >= 2 else float("nan")
 
 
 def _spike(
@@ -104,15 +133,17 @@ def _spike(
     )
 
 
-def _capacity(context: Context, after: pd.DataFrame, before: float, now: float) -> Check:
+def _capacity(
+    context: Context, after: pd.DataFrame, before: float, now: float, where: str
+) -> Check:
     source, query = context.history_source, context.history_query
     if before > 0 and now >= FASTER_RATIO * before:
         return present(
             "consumption_at_capacity",
             Finding(
                 "consumption_at_capacity",
-                f"the group reads {now / before:.1f} times its usual rate ({quantity(now)}/s) and "
-                "still falls behind",
+                f"the group reads{where} {now / before:.1f} times its usual rate "
+                f"({quantity(now)}/s) and still falls behind",
                 source,
                 query,
                 onset=after["timestamp"].iloc[0] if len(after) else None,
@@ -123,7 +154,7 @@ def _capacity(context: Context, after: pd.DataFrame, before: float, now: float) 
         )
     return absent(
         "consumption_at_capacity",
-        f"The group reads {quantity(now)}/s; before the onset it read {quantity(before)}/s.",
+        f"The group reads{where} {quantity(now)}/s; before the onset it read {quantity(before)}/s.",
         source,
         query,
     )
@@ -132,11 +163,12 @@ def _capacity(context: Context, after: pd.DataFrame, before: float, now: float) 
 def _slowed(
     context: Context,
     after: pd.DataFrame,
-    read: tuple[float, float],
-    produced: tuple[float, float],
+    rates: tuple[float, float, float],
+    deficit_share: float,
     stopped: Check,
+    where: str,
 ) -> Check:
-    before, now = read
+    before, now, produced = rates
     source, query = context.history_source, context.history_query
     if stopped.outcome == "present" or not before > 0:
         return absent(
@@ -147,15 +179,14 @@ def _slowed(
             source,
             query,
         )
-    share = context.flow.shares.deficit_share if context.flow.shares is not None else 1.0
-    if now <= SLOWED_RATIO * before and not share < 1 - MAJOR_SHARE:
+    if now <= SLOWED_RATIO * before and not deficit_share < 1 - MAJOR_SHARE:
         half = after.loc[after["consume_per_second"] <= (before + now) / 2, "timestamp"]
         return present(
             "consumption_slowed",
             Finding(
                 "consumption_slowed",
-                f"the group reads {quantity(now)}/s instead of {quantity(before)}/s; "
-                f"{quantity(produced[1])}/s are produced",
+                f"the group reads{where} {quantity(now)}/s instead of {quantity(before)}/s; "
+                f"{quantity(produced)}/s are produced",
                 source,
                 query,
                 onset=half.iloc[0] if len(half) else context.onset_at,
@@ -166,7 +197,7 @@ def _slowed(
         )
     return absent(
         "consumption_slowed",
-        f"The group reads {quantity(now)}/s; before the onset it read {quantity(before)}/s.",
+        f"The group reads{where} {quantity(now)}/s; before the onset it read {quantity(before)}/s.",
         source,
         query,
     )

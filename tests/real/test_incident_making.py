@@ -12,7 +12,7 @@ import lagkit as lk
 from lab import scenarios
 from lab.incidents import corpus
 from lab.incidents.making import NothingShown, make
-from lab.incidents.script import Drawn, Range, draw, load
+from lab.incidents.script import Choice, Drawn, Range, draw, load
 from lab.score.cases import load as load_cases
 from lab.stack import Stack
 
@@ -20,6 +20,7 @@ from .conftest import require
 
 BASELINE_SECONDS = 20  # above what the capture leaves out for the exporters
 HOLD_SECONDS = 20
+SCRAPE_SECONDS = 2  # not what a lab starts with
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def short(name: str, **changes: object) -> Drawn:
         update={
             "baseline_seconds": Range(low=BASELINE_SECONDS, high=BASELINE_SECONDS),
             "hold_seconds": Range(low=HOLD_SECONDS, high=HOLD_SECONDS),
+            "scrape_seconds": Choice(choose=(SCRAPE_SECONDS,)),
             "bars": ("old_restart", "scaled_before", "failing_neighbour", "other_topic_spike"),
             "dialects": ("otel",),
             **changes,
@@ -53,6 +55,9 @@ def test_an_incident_is_recorded_with_what_was_done_and_when(lab: Stack, tmp_pat
     assert incident.start < onset < incident.end
     wanted = incident.workloads.loc[incident.workloads["role"] == "consumer", "desired_replicas"]
     assert wanted.tolist()[-1] == 0
+    seen = incident.offsets["timestamp"].drop_duplicates().sort_values().diff().dropna()
+    assert label["scrape_seconds"] == SCRAPE_SECONDS
+    assert seen.median() == pd.Timedelta(seconds=SCRAPE_SECONDS), "scraped as often as it says"
     (case,) = load_cases(tmp_path)
     assert case.onset == onset
     assert b"scaled_to_zero" not in made.file.read_bytes(), "the label stays outside"

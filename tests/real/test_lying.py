@@ -14,7 +14,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from lab.install import Artifact, install
 from lab.processes import listening
 from lab.stack import Stack
 from lagkit.errors import NoSourceReadable
+from lagkit.sources.kafka.coordinator import CoordinatorClient
 
 from .conftest import require
 
@@ -127,12 +128,18 @@ def until(condition: Callable[[], bool], seconds: float, what: str, *, pause: fl
 
 def unread(bootstrap: str) -> float:
     """Return the group's lag by the broker itself."""
-    from confluent_kafka import ConsumerGroupTopicPartitions
+    from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
     from confluent_kafka.admin import AdminClient, OffsetSpec
 
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(GROUP)])
-    committed = {place: place.offset for place in asked[GROUP].result().topic_partitions}
+    # not by the client itself, which a broker that has just started would kill
+    with closing(CoordinatorClient({"bootstrap.servers": bootstrap})) as commits:
+        request = [ConsumerGroupTopicPartitions(GROUP)]
+        asked = commits.list_consumer_group_offsets(request, request_timeout=60)[GROUP]
+        committed = {
+            TopicPartition(place.topic, place.partition): place.offset
+            for place in asked.result().topic_partitions
+        }
     ends = admin.list_offsets({place: OffsetSpec.latest() for place in committed})
     return float(sum(ends[place].result().offset - at for place, at in committed.items()))
 

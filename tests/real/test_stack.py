@@ -169,6 +169,8 @@ def test_prometheus_scrapes_every_target_of_its_dialect(stack: Stack, dialect: s
     require(stack, exporter)
     url = stack.prometheus[dialect]
     jobs = {dialect} if dialect == "redpanda" else {dialect, "kafka"}
+    if not {"relay", "kubernetes"} & set(stack.missing):
+        jobs.add("kubelet")
 
     def all_up() -> bool:
         return {item["metric"]["job"] for item in query(url, "up == 1")} == jobs

@@ -138,7 +138,8 @@ def test_an_error_of_one_partition_leaves_the_other_log_ends() -> None:
 
 
 def test_lag_of_many_groups_is_there_at_once_and_unknown_without_a_commit() -> None:
-    found = offsets_of_groups(Client({"g3": failed(KafkaError._TIMED_OUT)}), GROUPS, seconds=5)
+    client = Client({"g3": failed(KafkaError._TIMED_OUT)})
+    found = offsets_of_groups(client, client, GROUPS, seconds=5)
     assert found.lag("g0", ("t", 0)) == 4
     assert math.isnan(found.lag("g0", ("t", 1)))
     assert math.isnan(found.lag("g3", ("t", 0)))

@@ -1,4 +1,4 @@
-"""What an error of the admin client means: refused, too late, not offered, still loading.
+"""What an error of the admin client means: refused, too late, not offered, still loading, crashed.
 
 Knows librdkafka's names of errors; knows no question and no group.
 """
@@ -21,6 +21,12 @@ UNSUPPORTED = frozenset({"UNSUPPORTED_VERSION", "UNSUPPORTED_FEATURE"})
 LOADING = frozenset({"COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE"})
 
 
+class LibraryCrashed(RuntimeError):
+    """Kafka's client library, or the process that it was asked in, died; the text says how."""
+
+    fix = "Run again in a few seconds, when the group's coordinator has settled."
+
+
 def error_name(error: object) -> str:
     """Return librdkafka's name of an error or of the exception around it; "" for any other."""
     inner = error.args[0] if isinstance(error, Exception) and error.args else error
@@ -30,6 +36,8 @@ def error_name(error: object) -> str:
 
 def fault(error: Exception, seconds: float) -> tuple[Outcome, str]:
     """Return the outcome of a failed call and one line about it."""
+    if isinstance(error, LibraryCrashed):
+        return "failed", str(error)
     name = error_name(error)
     if name in DENIED:
         return "denied", describe_error(error)

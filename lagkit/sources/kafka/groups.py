@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from lagkit.sources import Blind, Question
+from lagkit.sources.kafka.coordinator import crashes_told
 from lagkit.sources.kafka.errors import LOADING, describe_error, error_name, fault
 from lagkit.sources.kafka.rows import (
     Place,
@@ -87,7 +88,9 @@ def describe(session: Session, group: str, *, members: bool = True) -> Any:
 
     def work(question: Question) -> Any:
         seconds = session.timeout()
-        future = session.client.describe_consumer_groups([group], request_timeout=seconds)[group]
+        future = session.coordinator.describe_consumer_groups([group], request_timeout=seconds)[
+            group
+        ]
         description = session.wait(future, seconds)
         now = pd.Timestamp.now("UTC")
         session.found.add("group_state", [group_row(description, now, question.query_id)])
@@ -136,13 +139,16 @@ def committed_of(session: Session, group: str) -> tuple[str, dict[Place, Read] |
         query_id = question.query_id
         seconds = session.timeout()
         request = ConsumerGroupTopicPartitions(group)
-        future = session.client.list_consumer_group_offsets([request], request_timeout=seconds)[
-            group
-        ]
-        read = committed_offsets(session.wait(future, seconds).topic_partitions or ())
+        before = session.coordinator.crashes
+        future = session.coordinator.list_consumer_group_offsets(
+            [request], request_timeout=seconds
+        )[group]
+        read = committed_offsets(session.wait(future, seconds).topic_partitions)
         question.rows = len(read)
+        told = crashes_told(session.coordinator.crashes - before)
         if faults := sorted({value.error for value in read.values() if value.error}):
-            question.outcome, question.detail = "partial", "; ".join(faults)
+            question.outcome = "partial"
+        question.detail = "; ".join([*told, *faults])
         return read
 
     answer = session.ask(
@@ -241,7 +247,9 @@ def describe_others(session: Session, others: Mapping[str, object]) -> None:
 
     def work(question: Question) -> None:
         seconds = session.timeout()
-        futures = session.client.describe_consumer_groups(sorted(others), request_timeout=seconds)
+        futures = session.coordinator.describe_consumer_groups(
+            sorted(others), request_timeout=seconds
+        )
         until = time.monotonic() + seconds
         rows, faults = [], []
         for name, future in futures.items():

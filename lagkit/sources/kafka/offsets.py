@@ -6,6 +6,7 @@ answer costs itself and no other: its reason is kept beside the answers of the r
 
 from __future__ import annotations
 
+import functools
 import math
 import queue
 import time
@@ -15,12 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from lagkit.sources import Blind, Outcome, Question
-from lagkit.sources.kafka.errors import fault
+from lagkit.sources.kafka.coordinator import CoordinatorClient, GroupCommits, crashes_told
+from lagkit.sources.kafka.errors import LibraryCrashed, fault
 from lagkit.sources.kafka.rows import NOT_ANSWERED, Place, Read, committed_offsets
 from lagkit.sources.kafka.session import GRACE_SECONDS, TICK_SECONDS, Session
 
 IN_FLIGHT = 200
 """Requests that wait for a broker at a time; more gains nothing (benchmarks/offsets.py)."""
+
+_Answered = queue.SimpleQueue[tuple[str, Future[GroupCommits]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Refusal:
 
     outcome: Outcome
     why: str
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +57,23 @@ class GroupOffsets:
 
 
 def offsets_of_groups(
-    client: Any, groups: Iterable[str], *, seconds: float, in_flight: int = IN_FLIGHT
+    client: Any,
+    commits: CoordinatorClient,
+    groups: Iterable[str],
+    *,
+    seconds: float,
+    in_flight: int = IN_FLIGHT,
 ) -> GroupOffsets:
     """Return committed offsets and log ends of *groups*, within about *seconds*.
 
-    *client* is a confluent-kafka ``AdminClient``; it describes and lists only. At most *in_flight*
-    requests are under way at a time. A group that did not answer in time is in ``refused``.
+    *client* is a confluent-kafka ``AdminClient``; it describes and lists only. *commits* are read
+    by a process of their own. At most *in_flight* requests are under way at a time. A group that
+    did not answer in time is in ``refused``.
     """
     until = time.monotonic() + seconds
     committed: dict[str, dict[Place, Read]] = {}
     refused: dict[str, Refusal] = {}
-    for name, answer in fan_out(client, groups, seconds=seconds, in_flight=in_flight):
+    for name, answer in fan_out(commits, groups, seconds=seconds, in_flight=in_flight):
         if isinstance(answer, Refusal):
             refused[name] = answer
         else:
@@ -74,7 +85,7 @@ def offsets_of_groups(
 
 
 def fan_out(
-    client: Any, groups: Iterable[str], *, seconds: float, in_flight: int = IN_FLIGHT
+    commits: CoordinatorClient, groups: Iterable[str], *, seconds: float, in_flight: int = IN_FLIGHT
 ) -> Iterator[tuple[str, dict[Place, Read] | Refusal]]:
     """Yield each of *groups* with its committed offsets, in the order in which answers come.
 
@@ -85,17 +96,17 @@ def fan_out(
 
     waiting = list(dict.fromkeys(groups))[::-1]
     until = time.monotonic() + seconds
-    answered: queue.SimpleQueue[tuple[str, Future[Any]]] = queue.SimpleQueue()
+    answered: _Answered = queue.SimpleQueue()
     under_way: set[str] = set()
     while waiting or under_way:
         left = until - time.monotonic()
         while waiting and len(under_way) < in_flight and left > TICK_SECONDS:
             name = waiting.pop()
             request = ConsumerGroupTopicPartitions(name)
-            future = client.list_consumer_group_offsets([request], request_timeout=left)[name]
+            future = commits.list_consumer_group_offsets([request], request_timeout=left)[name]
             under_way.add(name)
-            # called on the client's own thread, which must get back to the network: only note it
-            future.add_done_callback(lambda done, name=name: answered.put((name, done)))
+            # called on the reader's own thread, which must get back to its answers: only note it
+            future.add_done_callback(functools.partial(_note, answered, name))
         if not under_way:
             break
         try:
@@ -104,13 +115,19 @@ def fan_out(
             break
         under_way.discard(name)
         try:
-            yield name, committed_offsets(done.result().topic_partitions or ())
+            yield name, committed_offsets(done.result().topic_partitions)
         except KafkaException as error:
             yield name, Refusal(*fault(error, seconds))
+        except LibraryCrashed as error:
+            yield name, Refusal(*fault(error, seconds), error.fix)
     for name in sorted(under_way):
         yield name, Refusal("timeout", f"no answer within {seconds:.1f} s")
     for name in sorted(waiting):
         yield name, Refusal("timeout", f"not asked: the {seconds:.1f} s for this were spent")
+
+
+def _note(answered: _Answered, name: str, done: Future[GroupCommits]) -> None:
+    answered.put((name, done))
 
 
 def list_offsets(
@@ -163,17 +180,18 @@ def committed_of_many(
     refused: dict[str, Refusal] = {}
 
     def work(question: Question) -> None:
-        for name, answer in fan_out(session.client, groups, seconds=session.timeout()):
+        before = session.coordinator.crashes
+        for name, answer in fan_out(session.coordinator, groups, seconds=session.timeout()):
             if isinstance(answer, Refusal):
                 refused[name] = answer
             else:
                 answered.append((name, answer))
         question.rows = len(answered)
+        told = crashes_told(session.coordinator.crashes - before)
         if refused:
             question.outcome = "partial" if answered else "failed"
-            question.detail = session.text(
-                "; ".join(f"{name}: {refused[name].why}" for name in sorted(refused))
-            )
+            told += [f"{name}: {refused[name].why}" for name in sorted(refused)]
+        question.detail = session.text("; ".join(told))
 
     if not groups:
         return
@@ -191,7 +209,7 @@ def committed_of_many(
                 session.text(
                     f"{len(refused)} of {len(groups)} did not answer; {first}: {refused[first].why}"
                 ),
-                session.acl("Describe", "group", "*") if denied else "",
+                session.acl("Describe", "group", "*") if denied else refused[first].fix,
             )
         )
     yield from answered

@@ -23,7 +23,15 @@ import pandas as pd
 from lagkit import frames
 from lagkit.sources import Blind, Deadline, Question, Questions, Scope
 from lagkit.sources.kafka.access import FINAL, advice, grant
-from lagkit.sources.kafka.errors import LOADING, UNSUPPORTED, error_name, fault, worth_a_retry
+from lagkit.sources.kafka.coordinator import CoordinatorClient
+from lagkit.sources.kafka.errors import (
+    LOADING,
+    UNSUPPORTED,
+    LibraryCrashed,
+    error_name,
+    fault,
+    worth_a_retry,
+)
 from lagkit.sources.kafka.rows import TEXT_LIMIT, broker_rows
 
 _LOG = logging.getLogger(__name__)
@@ -99,6 +107,8 @@ class Session:
         self.found = found
         self.call_seconds = max(0.5, min(CALL_SECONDS, deadline.seconds * CALL_SHARE))
         self.client: Any = None
+        self.coordinator = CoordinatorClient(configuration)
+        """Asks for members and committed offsets, which the client itself may not be asked for."""
         self.rights: frozenset[str] | None = None
         """What this user may do to the cluster, in librdkafka's words; None: it was not told."""
         self._client_errors: list[str] = []
@@ -116,7 +126,11 @@ class Session:
         """Build a new client: one that met a frozen broker keeps waiting for it."""
         from confluent_kafka.admin import AdminClient
 
-        self.close()
+        self._drop_client()
+        if self.coordinator.asked:
+            self.coordinator.close()
+            self.coordinator = CoordinatorClient(self.configuration)
+            self.coordinator.start()
         self.client = AdminClient(
             {**self.configuration, "error_cb": self._note_error}, logger=self._log
         )
@@ -130,7 +144,11 @@ class Session:
         return False
 
     def close(self) -> None:
-        """Let go of the client without waiting for its threads."""
+        """Let go of the client without waiting for its threads, and end the coordinators' one."""
+        self._drop_client()
+        self.coordinator.close()
+
+    def _drop_client(self) -> None:
         client, self.client = self.client, None
         if client is not None:
             # destroying a client joins its broker threads, which a dead name server can hold
@@ -201,6 +219,10 @@ class Session:
                 outcome, why = fault(error, time.monotonic() - started)
                 question.outcome, question.detail = outcome, self.text(why)
                 self._silent = self._silent or outcome == "timeout"
+                if isinstance(error, LibraryCrashed):
+                    fix = error.fix
+                    if any((blind.what, blind.fix) == (what, fix) for blind in self.found.blind):
+                        return None  # told by its first time; the later ones are provenance
                 self.blind(Blind(what, self.text(why), acl if outcome == "denied" and acl else fix))
                 return None
 
@@ -237,6 +259,8 @@ class Session:
 
         self.found.facts["librdkafka"] = str(confluent_kafka.libversion()[0])
         self.found.facts["bootstrap"] = self.text(self.bootstrap)
+        # its process is there by the time there is a question for it
+        self.coordinator.start()
         why = ""
         started = time.monotonic()
         for _ in range(CONNECT_TRIES):

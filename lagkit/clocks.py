@@ -30,10 +30,12 @@ RATE_SECONDS = 120.0
 LEAST_RECORDS = 10
 """Fewer records than this in DOUBT_SECONDS are no clock."""
 SHIFTED_SOURCES = ("prometheus", "kubernetes")
-_OURS = {
-    "kubernetes": frozenset({"pods", "workloads", "autoscalers", "nodes", "quotas"}),
+OURS = {
+    "kubernetes": dict.fromkeys(
+        ("pods", "workloads", "autoscalers", "nodes", "quotas"), frozenset({"timestamp"})
+    ),
 }
-"""Frames whose ``timestamp`` is when we looked, not when the source says that it was."""
+"""By source and frame the times at which we looked, not those that the source says."""
 _FIX = "Compare the clocks with an NTP server (chronyc tracking), this machine's first."
 
 
@@ -93,7 +95,7 @@ def _measured(incident: Incident, source: str) -> float:
 
 def _moved(name: str, table: pd.DataFrame, seconds: float) -> pd.DataFrame:
     frame = frames.FRAMES[name]
-    ours = {"timestamp"} if name in _OURS.get(frame.source, ()) else set()
+    ours = OURS.get(frame.source, {}).get(name, frozenset())
     by = pd.Timedelta(seconds=seconds)
     changed = {
         column.name: (table[column.name] + by).astype(frames.TIME)

@@ -85,10 +85,15 @@ def clean_history(incident: Incident) -> pd.DataFrame:
     history ends before the window, the broker's own last snapshot goes on from there.
     """
     exported = flows.clean_offsets(incident.offsets)
-    if exported["lag_messages"].notna().any():
+    moments = exported.loc[exported["lag_messages"].notna(), "timestamp"].nunique()
+    if moments >= _FEWEST_MOMENTS:
         return _continued(incident, exported)
-    told = flows.clean_offsets(_told_by_kafka(incident))
-    return told if len(told) else exported
+    told = _told_by_kafka(incident)
+    if moments and len(told):
+        # too few scrapes to see an onset in: they are moments of what Kafka tells
+        told = pd.concat([incident.offsets[list(told.columns)], told], ignore_index=True)
+    cleaned = flows.clean_offsets(told)
+    return cleaned if len(cleaned) else exported
 
 
 def _continued(incident: Incident, exported: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 The steps, in order, each a plain function of its inputs:
 
-1. every check becomes weights in nats per cause (``causes.EvidenceKind.weight``); what was not
+1. every check becomes weights in nats per cause (``EvidenceKind.weight``); what was not
    checked weighs nothing; what began too long after the lag counts little, it is an effect;
 2. correlated kinds are added up per group and capped;
 3. a grounded cause may explain what it sets off (mechanism graph), so the cascade's entry is not
@@ -24,7 +24,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from lagkit.causes import GROUP_CAP_NATS, NONE, UNKNOWN, Catalogue, EvidenceKind
+from lagkit.causes import NONE, UNKNOWN, Catalogue
+from lagkit.evidence import GROUP_CAP_NATS, EvidenceKind
 from lagkit.model import (
     Check,
     CheckStatus,
@@ -78,6 +79,18 @@ def likelihood_term(probability: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """The numbers that calibration chooses; the rest is ``lagkit.evidence``."""
+
+    temper: float = TEMPER
+    set_off: float = SET_OFF_PROBABILITY
+    verdict_from: float = VERDICT_FROM
+
+
+TUNED = Tuning()
+
+
+@dataclass(frozen=True, slots=True)
 class Ranking:
     """The ranked causes with all that the report needs to explain them."""
 
@@ -111,6 +124,7 @@ def rank(
     ratings: Mapping[str, str],
     onset: Onset | None,
     step_seconds: float,
+    tuning: Tuning = TUNED,
 ) -> Ranking:
     """Rank the causes of *catalogue* by *checks*; probabilities sum to 1.
 
@@ -122,6 +136,8 @@ def rank(
         When the lag began, or None: then no evidence is late.
     step_seconds
         Resolution of the history; widens what counts as in time.
+    tuning
+        Other numbers than the calibrated ones, to compare them.
     """
     priors = catalogue.priors(ratings)
     # A kind counts once, however often it is handed in.
@@ -131,9 +147,12 @@ def rank(
         for kind in sorted(once)
     ]
     grounded = {cause: _grounded(cause, weighed) for cause in priors}
-    helped = [_with_mechanism(item, weighed, grounded, catalogue) for item in weighed]
+    helped = [
+        _with_mechanism(item, weighed, grounded, catalogue, tuning.set_off) for item in weighed
+    ]
     own = _support([dict(item.own) for item in weighed], priors, weighed)
-    probabilities = _gate(_posterior(priors, _support(helped, priors, weighed)), grounded)
+    posterior = _posterior(priors, _support(helped, priors, weighed), tuning.temper)
+    probabilities = _gate(posterior, grounded, tuning.verdict_from)
     order = sorted(
         priors,
         key=lambda cause: (-probabilities[cause], not grounded[cause], -priors[cause], cause),
@@ -215,6 +234,7 @@ def _with_mechanism(
     weighed: Sequence[_Weighed],
     grounded: Mapping[str, bool],
     catalogue: Catalogue,
+    set_off: float,
 ) -> dict[str, float]:
     """Let grounded causes explain the evidence of what they set off, edge by edge."""
     weights = dict(item.own)
@@ -235,7 +255,7 @@ def _with_mechanism(
             continue
         through = max(
             (
-                SET_OFF_PROBABILITY**distance * item.kind.probability(follower)
+                set_off**distance * item.kind.probability(follower)
                 for follower, distance in _distances(cause, catalogue).items()
             ),
             default=0.0,
@@ -277,14 +297,18 @@ def _capped(nats: Sequence[float]) -> float:
     return float(np.clip(sum(nats), -most, most))
 
 
-def _posterior(priors: Mapping[str, float], support: Mapping[str, float]) -> dict[str, float]:
+def _posterior(
+    priors: Mapping[str, float], support: Mapping[str, float], temper: float
+) -> dict[str, float]:
     names = list(priors)
-    logits = np.array([math.log(priors[name]) + TEMPER * support[name] for name in names])
+    logits = np.array([math.log(priors[name]) + temper * support[name] for name in names])
     shares = np.exp(logits - logits.max())
     return dict(zip(names, (shares / shares.sum()).tolist(), strict=True))
 
 
-def _gate(probabilities: Mapping[str, float], grounded: Mapping[str, bool]) -> dict[str, float]:
+def _gate(
+    probabilities: Mapping[str, float], grounded: Mapping[str, bool], verdict_from: float
+) -> dict[str, float]:
     """Cap what cites no discriminating evidence in time; ``unknown`` takes what is cut off.
 
     A cause less likely than not is no verdict: then all of them give way to ``unknown``, in the
@@ -299,7 +323,7 @@ def _gate(probabilities: Mapping[str, float], grounded: Mapping[str, bool]) -> d
         if cause != UNKNOWN
     }
     top = max(kept, key=lambda cause: kept[cause])
-    if not best or kept[top] < VERDICT_FROM:
+    if not best or kept[top] < verdict_from:
         kept = {cause: probability * REJECTED_KEEP for cause, probability in kept.items()}
     return {**kept, UNKNOWN: 1.0 - sum(kept.values())}
 

@@ -27,6 +27,7 @@ NETWORK_CLIENTS = {
 NOTEBOOK_ENGINES = {"jupyter_client", "nbclient", "nbconvert", "papermill"}
 JUDGEMENT = {
     "lagkit.causes",
+    "lagkit.evidence",
     "lagkit.investigation",
     "lagkit.ranking",
     "lagkit.remedies",

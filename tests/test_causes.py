@@ -12,18 +12,16 @@ import pytest
 from lagkit import runbook
 from lagkit.causes import (
     CORE,
-    EVIDENCE,
     EXTENDED,
     FALLBACK,
-    LEVELS,
     RATING_WEIGHT,
     Catalogue,
     Cause,
-    EvidenceKind,
     Extension,
     catalogue,
 )
 from lagkit.errors import UsageError
+from lagkit.evidence import EVIDENCE, LEVELS, EvidenceKind
 from lagkit.model import SourceName
 
 CONTRACT = {

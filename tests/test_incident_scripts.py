@@ -12,8 +12,9 @@ import pytest
 from lab.incidents import corpus
 from lab.incidents.faults import FAULTS
 from lab.incidents.script import DISTRACTORS, SCRAPE_SECONDS, SPLITS, draw, load
-from lagkit.causes import CORE, EVIDENCE, EXTENDED
+from lagkit.causes import CORE, EXTENDED
 from lagkit.errors import UsageError
+from lagkit.evidence import EVIDENCE
 
 SCRIPTS = load()
 KINDS = {kind.id for kind in EVIDENCE}

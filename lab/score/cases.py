@@ -21,7 +21,7 @@ import pandas as pd
 import lagkit as lk
 from lab.incidents.manifest import FILE as MANIFEST
 from lab.processes import LabError
-from lagkit import frames
+from lagkit import clocks, frames
 from lagkit.model import SourceReport
 
 SOURCES = ("prometheus", "kafka", "kubernetes", "downstream")
@@ -184,18 +184,30 @@ def gappy(incident: lk.Incident) -> lk.Incident:
 
 
 def skewed(source: str) -> Spoil:
-    """Return what sets a source's clock five minutes ahead of the others."""
+    """Return what sets a source's clock five minutes ahead of the others.
+
+    Its Date headers are ahead too: where lagkit measured the clock, it measures that.
+    """
 
     def spoil(incident: lk.Incident) -> lk.Incident:
+        facts = {name: dict(told) for name, told in incident.facts.items()}
+        if clocks.FACT in facts.get(source, {}):
+            measured = float(facts[source][clocks.FACT]) + SKEW.total_seconds()
+            facts[source][clocks.FACT] = f"{measured:.1f}"
+
         def ahead(name: str, table: pd.DataFrame) -> pd.DataFrame:
             if frames.FRAMES[name].source != source:
                 return table
-            times = [c.name for c in frames.FRAMES[name].columns if c.dtype == frames.TIME]
+            ours = clocks.OURS.get(source, {}).get(name, frozenset())
+            times = [
+                column.name
+                for column in frames.FRAMES[name].columns
+                if column.dtype == frames.TIME and column.name not in ours
+            ]
             return table.assign(**{column: table[column] + SKEW for column in times})
 
-        return dataclasses.replace(
-            incident, tables={name: ahead(name, t) for name, t in incident.tables.items()}
-        )
+        tables = {name: ahead(name, t) for name, t in incident.tables.items()}
+        return dataclasses.replace(incident, tables=tables, facts=facts)
 
     return spoil
 

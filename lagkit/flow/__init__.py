@@ -18,7 +18,7 @@ from lagkit.flow.backlog import (
 )
 from lagkit.flow.bulk import Evaluation, evaluate
 from lagkit.flow.growth import FlowShares, Onset, onset, onset_by_partition, shares
-from lagkit.flow.joined import joined_history, standing_onset
+from lagkit.flow.joined import FALLING_BEHIND_SECONDS, joined_history, standing_onset
 from lagkit.flow.offsets import clean_offsets, group_flow, rates, scrape_step
 from lagkit.flow.status import (
     Concentration,
@@ -33,6 +33,7 @@ from lagkit.flow.status import (
 from lagkit.flow.timelag import time_lag
 
 __all__ = [
+    "FALLING_BEHIND_SECONDS",
     "Concentration",
     "Delay",
     "Drain",

@@ -13,6 +13,10 @@ import pandas as pd
 from lagkit.flow.growth import CAUGHT_UP_SECONDS, Onset
 from lagkit.flow.offsets import Array
 
+FALLING_BEHIND_SECONDS = 15.0
+"""A backlog this old that still grows is one: three commits of the usual 5 s came meanwhile."""
+FALLING_BEHIND_RATIO = 0.9
+"""Reading less than this share of what is written between the looks is falling behind."""
 TOUCHING = 0.1
 """Share of the backlog by which the line may miss the log end: rates of seconds scatter so."""
 _PLACE = ["topic", "partition"]
@@ -79,7 +83,8 @@ def standing_onset(cleaned: pd.DataFrame, oldest_unread: pd.DataFrame) -> Onset 
         return None
     last = known.loc[known["timestamp"] == known["timestamp"].max()]
     held = last.loc[last["lag_messages"] > 1, _PLACE]
-    behind = oldest_unread.loc[oldest_unread["time_lag_seconds"] > CAUGHT_UP_SECONDS]
+    patience = FALLING_BEHIND_SECONDS if _falling_behind(known) else CAUGHT_UP_SECONDS
+    behind = oldest_unread.loc[oldest_unread["time_lag_seconds"] > patience]
     behind = behind.dropna(subset=["written_at"]).merge(held, on=_PLACE)
     if behind.empty:
         return None
@@ -96,6 +101,13 @@ def standing_onset(cleaned: pd.DataFrame, oldest_unread: pd.DataFrame) -> Onset 
         peak_lag_messages=float(total.max()),
         censored=True,
     )
+
+
+def _falling_behind(known: pd.DataFrame) -> bool:
+    """Whether less was committed than written from the first look to the last."""
+    by = known.groupby(_PLACE)[["committed_offset", "log_end_offset"]]
+    read, written = (by.last() - by.first()).sum()
+    return bool(written > 0 and read < FALLING_BEHIND_RATIO * written)
 
 
 def _line_meets_end(cleaned: pd.DataFrame, known: pd.DataFrame) -> pd.Timestamp | None:

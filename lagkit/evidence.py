@@ -106,7 +106,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {
             _MS: "++",
             _KS: "-",
-            _UP: "+",
+            _UP: ".",
             _SP: "-",
             _CD: "-",
             _PM: "-",

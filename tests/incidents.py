@@ -280,7 +280,11 @@ def _broker(scene: _Scene) -> None:
 
 
 def _skew(scene: _Scene) -> None:
-    scene.produce[FAULT:, 4] = scene.random.poisson(RATE * 12, SECONDS - FAULT)
+    # as much in all as before: only who gets it has changed
+    shares = np.full(PARTITIONS, 0.1)
+    shares[4] = PARTITIONS - shares[:4].sum() - shares[5:].sum()
+    size = (SECONDS - FAULT, PARTITIONS)
+    scene.produce[FAULT:] = scene.random.poisson(RATE * shares, size)
 
 
 def _drain(scene: _Scene) -> None:

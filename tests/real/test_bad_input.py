@@ -307,7 +307,7 @@ def test_no_room_for_a_capture_keeps_it_where_temporary_files_go(url: str, tmp_p
     elsewhere.mkdir()
     env = command.environment(TMPDIR=str(elsewhere))
     asked = ["deployment-worker", "--prometheus", url, *window(PLAIN)]
-    with command.small_disk(tmp_path / "full", "16k") as full:
+    with command.small_disk(tmp_path / "full", "4k") as full:
         done = command.run("capture", *asked, "--out", full / "x.lagkit", cwd=tmp_path, env=env)
         assert done.status == 5
         assert "x.lagkit did not take the capture: No space left on device" in done.err

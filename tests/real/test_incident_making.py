@@ -12,7 +12,7 @@ import lagkit as lk
 from lab import scenarios
 from lab.incidents import corpus
 from lab.incidents.making import NothingShown, make
-from lab.incidents.script import Choice, Drawn, Range, draw, load
+from lab.incidents.script import SPLITS, Choice, Drawn, Range, draw, load
 from lab.score.cases import load as load_cases
 from lab.stack import Stack
 
@@ -58,7 +58,7 @@ def test_an_incident_is_recorded_with_what_was_done_and_when(lab: Stack, tmp_pat
     seen = incident.offsets["timestamp"].drop_duplicates().sort_values().diff().dropna()
     assert label["scrape_seconds"] == SCRAPE_SECONDS
     assert seen.median() == pd.Timedelta(seconds=SCRAPE_SECONDS), "scraped as often as it says"
-    (case,) = load_cases(tmp_path)
+    (case,) = load_cases(tmp_path, SPLITS)
     assert case.onset == onset
     assert b"scaled_to_zero" not in made.file.read_bytes(), "the label stays outside"
     scenarios.settle(lab)

@@ -668,7 +668,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "downstream",
         "Does what the consumer waits for answer with errors, or not at all?",
         ("downstream", "kubernetes"),
-        {_SP: "+", _CD: ".", _RB: "-", _PM: "-", _MS: "-", _NO: "-"},
+        {_SP: "*", _CD: ".", _RB: "-", _PM: "-", _MS: "-", _NO: "-"},
         "kubectl get pods of the downstream, and its health endpoint.",
         delay_seconds=60,
         seen_anyway=RARE,

@@ -2,7 +2,7 @@
 
 ``metrics`` knows the numbers, ``cases`` the incidents, which labels may be read and how to spoil an
 incident, ``baselines``, ``baro`` and ``logistic`` what else one could believe, ``board`` puts them
-side by side, ``page`` shows them.
+side by side, ``page`` shows them; ``evidence`` counts what was seen in them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ def add_cli(subparsers: Any) -> None:
     parser.add_argument("--misses", action="store_true", help="name what went wrong; not of test")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables into a page")
     parser.add_argument(
+        "--evidence",
+        type=Path,
+        metavar="PAGE",
+        help="instead: put how often each kind of evidence was seen into a page",
+    )
+    parser.add_argument(
         "--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes (%(default)s)"
     )
     parser.set_defaults(run=_command)
@@ -42,6 +48,8 @@ def _command(args: Any) -> int:
     from lab.score import board, page
     from lab.score.cases import load
 
+    if args.evidence:
+        return _evidence(args)
     splits = tuple(split for split in SPLITS if split in (args.split or OPEN_SPLITS))
     if args.misses and "test" in splits:
         raise LabError("what goes wrong on the test split is not told: leave out --misses")
@@ -68,6 +76,16 @@ def _command(args: Any) -> int:
             print("\n".join(page.misses(one, board.is_right)), file=sys.stderr)
     if args.write:
         page.write(args.write, boards, about(args.corpus, splits))
+    return 0
+
+
+def _evidence(args: Any) -> int:
+    from lab.score import evidence
+    from lab.score.cases import load
+
+    cases = load(args.corpus, OPEN_SPLITS)
+    print(f"{len(cases)} incidents of {' and '.join(OPEN_SPLITS)}", file=sys.stderr, flush=True)
+    evidence.write(args.evidence, cases, evidence.outcomes(cases, args.workers))
     return 0
 
 

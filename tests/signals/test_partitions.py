@@ -131,7 +131,7 @@ def test_a_single_member_is_never_one_of_several():
 def test_a_hot_partition_is_told_with_its_share():
     finding = shape(incidents.make("skew"))["production_skewed"].findings[0]
     assert finding.id == f"production_skewed:{TOPIC}/4"
-    assert finding.value == pytest.approx(0.7, abs=0.05)
+    assert finding.value == pytest.approx(0.92, abs=0.05)
     assert finding.baseline == pytest.approx(1 / 6)
 
 

@@ -16,6 +16,7 @@ import factories
 import pytest
 
 from lagkit import cli, folders
+from lagkit.commands import console
 from lagkit.errors import LagkitError, NoSourceReadable, NothingThere, ReportFailed, UsageError
 
 # 10.255.255.1 would hang; port 1 of the loopback refuses at once.
@@ -198,7 +199,7 @@ def test_each_error_has_the_status_of_the_contract(error, status):
 
 
 def test_an_error_text_cannot_move_the_cursor(capsys):
-    cli._print_error("bad\x1b[2J name\n  and more")
+    console.print_error("bad\x1b[2J name\n  and more")
     shown = capsys.readouterr().err
     assert "\x1b" not in shown
     assert shown.splitlines()[1] == "  and more"

@@ -26,6 +26,7 @@ from lab.processes import LabError, Ledger, Ready
 PART = "prometheus"
 READY_SECONDS = 30.0
 REQUEST_SECONDS = 3.0
+TEMPLATES = Path("/usr/share/prometheus")
 TERM_GRACE = 3.0
 RELOAD_SECONDS = 60.0
 RELOAD_POLL_SECONDS = 0.2
@@ -239,8 +240,30 @@ def start_victoria(
     return f"{url}/prometheus"
 
 
+def _lend_templates(alertmanager: Path) -> None:
+    """Put Debian's message templates where its Alertmanager looks for them, and nowhere else.
+
+    The path is compiled in; an unpacked package is not there.
+    """
+    unpacked = alertmanager.resolve().parents[1] / "share" / TEMPLATES.name
+    if TEMPLATES.exists() or not unpacked.exists():
+        return
+    try:
+        TEMPLATES.unlink(missing_ok=True)  # it may lead to a cache that was emptied
+        TEMPLATES.parent.mkdir(parents=True, exist_ok=True)
+        TEMPLATES.symlink_to(unpacked)
+    except FileExistsError:
+        pass  # another lab was quicker
+    except OSError as error:
+        raise LabError(
+            f"Alertmanager needs {TEMPLATES}, which cannot be made ({error.strerror}): as root, "
+            f"ln -s {unpacked} {TEMPLATES}"
+        ) from error
+
+
 def start_alertmanager(ledger: Ledger, artifact: Artifact, port: int) -> str:
     """Start Alertmanager with one receiver that sends nothing, and return its URL."""
+    _lend_templates(Path(artifact.files["alertmanager"]))
     folder = ledger.folder / "alertmanager"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

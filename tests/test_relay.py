@@ -348,10 +348,12 @@ def test_hostile_group_name_stays_inside_its_label() -> None:
 
 
 def test_only_a_container_with_a_cpu_limit_has_periods() -> None:
-    free = cadvisor.Container("stoa-system", "api-a", "api", 7, 1.5, 2_048)
+    free = cadvisor.Container("stoa-system", "api-a", "api", 7, 1.5, 2_048, 1_795_000_000.5)
     held = replace(free, pod="api-b", pid=8, limited=Counted(20, 5, 0.25))
     found = samples(relay.exposition(cadvisor.cadvisor([free, held])))
     names = {"namespace": "stoa-system", "container": "api"}
+    starts = [value for _labels, value in found["container_start_time_seconds"]]
+    assert starts == [1_795_000_000.5, 1_795_000_000.5]
     assert [
         (labels["pod"], value) for labels, value in found["container_cpu_usage_seconds_total"]
     ] == [("api-a", 1.5), ("api-b", 1.5)]

@@ -11,6 +11,7 @@ real one, a container without a CPU limit has no series of periods. A container'
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Container:
     pid: int
     cpu_seconds: float
     resident: int
+    started: float
+    """Unix seconds at which the kernel made the process."""
     limited: Counted | None = None
 
 
@@ -74,7 +77,7 @@ def _container(pid: int) -> Container | None:
     """Return a process as a container; None when it is gone or no pod's of the workload."""
     try:
         told = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        # after the command in brackets, which may hold blanks: utime and stime are 14 and 15
+        # after the command in brackets, which may hold blanks: utime, stime, starttime: 14, 15, 22
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
@@ -91,8 +94,16 @@ def _container(pid: int) -> Container | None:
         pid=pid,
         cpu_seconds=(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"),
         resident=resident,
+        started=_booted() + int(fields[19]) / os.sysconf("SC_CLK_TCK"),
         limited=None if group is None else cgroups.counted(group),
     )
+
+
+@functools.cache
+def _booted() -> float:
+    """Return when the kernel started, in unix seconds."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith("btime ")).split()[1])
 
 
 def cadvisor(containers: list[Container]) -> list[Family]:
@@ -102,6 +113,11 @@ def cadvisor(containers: list[Container]) -> list[Family]:
     )
     memory = Family(
         "container_memory_working_set_bytes", "gauge", "Current working set of the container."
+    )
+    started = Family(
+        "container_start_time_seconds",
+        "gauge",
+        "Start time of the container since unix epoch in seconds.",
     )
     periods = Family(
         "container_cpu_cfs_periods_total",
@@ -128,8 +144,9 @@ def cadvisor(containers: list[Container]) -> list[Family]:
         }
         cpu.add(one.cpu_seconds, **labels, cpu="total")
         memory.add(one.resident, **labels)
+        started.add(one.started, **labels)
         if one.limited is not None:
             periods.add(one.limited.periods, **labels)
             throttled.add(one.limited.throttled_periods, **labels)
             held.add(one.limited.throttled_seconds, **labels)
-    return [periods, throttled, held, cpu, memory]
+    return [periods, throttled, held, cpu, memory, started]

@@ -60,6 +60,12 @@ POD_READINGS: tuple[PodReading, ...] = (
         "[{window}]))",
     ),
     PodReading(
+        "started_at",
+        "unix seconds",
+        ("container_start_time_seconds",),
+        f"max {_BY} (container_start_time_seconds{{{{{_RUNNING}}}}})",
+    ),
+    PodReading(
         "memory_limit_bytes",
         "bytes",
         ("kube_pod_container_resource_limits",),

@@ -196,7 +196,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Does the group read less although every member is there and none comes or goes?",
         _BOTH,
         {
-            _SP: "++",
+            _SP: "*",
             _QT: "+",
             _BO: "+",
             _NW: "+",
@@ -212,7 +212,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Compare members before and after the onset with what the group reads.",
         delay_seconds=60,
         reason="Members that stay and read less are held up by what they do with a record, or "
-        "by what feeds them.",
+        "by what feeds them; those that take too long are thrown out, and do not stay.",
     ),
     # -- shape over partitions
     EvidenceKind(
@@ -350,6 +350,30 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         reason="Gone, killed or cut off looks alike to the coordinator.",
     ),
     EvidenceKind(
+        "cut_off_while_running",
+        "members",
+        "Are members missing although their containers run on?",
+        (*_K8S, *_BOTH),
+        {
+            _NW: "+",
+            _SP: "+",
+            _RB: "+",
+            _BO: "+",
+            _CD: "-",
+            _PM: "-",
+            _MS: "-",
+            _KS: "-",
+            _UP: "--",
+            _HT: "-",
+            _QT: "-",
+            _NO: "-",
+        },
+        "Compare rpk group describe with kubectl get pods: ages, restarts, ready.",
+        delay_seconds=60,
+        reason="Who crashed or was scaled away takes the container along; one that hangs does "
+        "not, nor one that waits for longer than its poll interval.",
+    ),
+    EvidenceKind(
         "membership_churn",
         "churn",
         "Do members come and go, or is the group found rebalancing again and again?",
@@ -445,7 +469,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "pods_unavailable",
         "pods",
         "Are fewer consumer pods ready than the workload wants, or is it scaled to zero?",
-        _K8S,
+        (*_K8S, *_PROM),
         {
             _CD: "*",
             _PM: "+",
@@ -474,6 +498,17 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "increase(kube_pod_container_status_restarts_total[30m])",
         delay_seconds=60,
         reason="The counter does not tell a crash from a failed liveness probe.",
+    ),
+    EvidenceKind(
+        "containers_idle",
+        "cpu",
+        "Do containers of the consumer run without using any CPU, unlike before?",
+        _PROM,
+        {_CD: "*", _MS: "--", _SP: "-", _PM: "-", _UP: "--", _KS: "-", _NW: "-", _NO: "-"},
+        "kubectl top pod; rate(container_cpu_usage_seconds_total[2m]).",
+        delay_seconds=90,
+        seen_anyway=RARE,
+        reason="A process that hangs uses nothing; one that is cut off or waits still asks.",
     ),
     EvidenceKind(
         "cpu_throttled",
@@ -605,7 +640,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "poll_log",
         "Do the members log that they exceeded max.poll.interval.ms?",
         _K8S,
-        {_SP: "*", _RB: ".", _PM: ".", _CD: "-", _MS: ".", _NW: "-"},
+        {_SP: "*", _RB: "-", _PM: ".", _CD: "-", _MS: ".", _NW: "-"},
         how_to_check="Read the members' logs for max.poll.interval.ms.",
         delay_seconds=330,
         reason="A poll interval is exceeded by records that take long.",

@@ -282,14 +282,23 @@ def _support(
     causes: Mapping[str, float],
     weighed: Sequence[_Weighed],
 ) -> dict[str, float]:
-    """Return nats per cause: added up within a group, capped, then added over groups."""
-    groups: dict[str, list[Mapping[str, float]]] = {}
+    """Return nats per cause: added up within a group, capped, then added over groups.
+
+    Of what was looked for in a group and not seen, only the strongest counts: a downstream that is
+    well neither fails nor is slow nor complained of, which is one fact and not three.
+    """
+    groups: dict[str, list[tuple[str, Mapping[str, float]]]] = {}
     for number, item in enumerate(weights):
-        groups.setdefault(weighed[number].kind.group, []).append(item)
-    return {
-        cause: sum(_capped([item[cause] for item in group]) for group in groups.values())
-        for cause in causes
-    }
+        outcome = weighed[number].check.outcome
+        groups.setdefault(weighed[number].kind.group, []).append((outcome, item))
+    total = dict.fromkeys(causes, 0.0)
+    for group in groups.values():
+        for cause in causes:
+            seen = [item[cause] for outcome, item in group if outcome == "present"]
+            unseen = [item[cause] for outcome, item in group if outcome == "absent"]
+            counted = [*seen, max(unseen, key=abs)] if unseen else seen
+            total[cause] += _capped(counted) if counted else 0.0
+    return total
 
 
 def _capped(nats: Sequence[float]) -> float:

@@ -53,6 +53,8 @@ _DECODING = re.compile(
     r"(?i)(?:deseriali[sz]|decod|pars(?:e|ing)|malformed|invalid json|schema|corrupt|"
     r"unexpected (?:end|token)|poison|cannot (?:be )?handle)"
 )
+_LEFT_FOR = pd.Timedelta("30s")
+"""What the coordinator says to a member that has left comes with its next commit or heartbeat."""
 ALL_AT_ONCE = pd.Timedelta("30s")
 """Sessions that end for one reason end within this: the usual ones last 6 to 45 s."""
 _KINDS = (
@@ -97,16 +99,18 @@ def members_words(context: Context) -> Iterator[Check]:
         "a login or a right that the brokers refuse",
         repeats=1,
     )
+    polled = says(messages, "poll_interval") | messages.str.contains(POLL_INTERVAL)
     yield _repeated(
         context,
         logs,
         "poll_interval_exceeded",
-        says(messages, "poll_interval") | messages.str.contains(POLL_INTERVAL),
+        polled,
         "poll_interval",
         "a poll interval that was exceeded",
         repeats=1,
     )
     expired = says(messages, "session") | messages.str.contains(HEARTBEAT)
+    expired &= ~_left_by_itself(logs, polled)
     yield _repeated(
         context,
         logs,
@@ -119,6 +123,20 @@ def members_words(context: Context) -> Iterator[Check]:
     yield _all_sessions(context, logs, logs.loc[expired])
     yield _startup(context, logs)
     yield _downstream(context, logs)
+
+
+def _left_by_itself(logs: pd.DataFrame, polled: pd.Series[bool]) -> pd.Series[bool]:
+    """Tell which lines come after their member had left because it polled too late.
+
+    The coordinator knows it no more, and says so to its next commit: no session was lost.
+    """
+    rows = logs[["pod", "timestamp"]].assign(line=range(len(logs))).sort_values("timestamp")
+    left = rows.loc[polled.to_numpy()[rows["line"]], ["pod", "timestamp"]]
+    after = pd.merge_asof(
+        rows, left.assign(left=True), on="timestamp", by="pod", tolerance=_LEFT_FOR
+    )
+    known = after.set_index("line")["left"].notna().reindex(range(len(logs)))
+    return pd.Series(known.to_numpy(), index=logs.index)
 
 
 def _all_sessions(context: Context, logs: pd.DataFrame, expired: pd.DataFrame) -> Check:

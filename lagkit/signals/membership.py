@@ -10,6 +10,7 @@ import pandas as pd
 from lagkit.model import Check, Finding, SourceName
 from lagkit.monitoring import BLIND_TO_KIP848
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals.pods import ran_on
 from lagkit.signals.rates import on_places
 from lagkit.signals.snapshots import demand_and_supply_now
 from lagkit.signals.thresholds import SLOWED_RATIO
@@ -41,6 +42,7 @@ def members(context: Context) -> Iterator[Check]:
     missing = _missing(context, counts, now)
     churn = _churn(context, counts)
     yield missing
+    yield _cut_off(context, missing)
     yield churn
     yield _leave_at_once(context)
     yield _slower_though_complete(context, missing, churn)
@@ -154,6 +156,35 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
         + (f"; its state is {state}." if state else "."),
         source,
         query,
+    )
+
+
+def _cut_off(context: Context, missing: Check) -> Check:
+    """Answer whether members are missing although what they run in runs on."""
+    kind = "cut_off_while_running"
+    if missing.outcome == "not_checked":
+        return not_checked(kind, missing.reason, missing.source)
+    if missing.outcome == "absent":
+        return absent(kind, "No member is missing.", missing.source, missing.query)
+    pods = ran_on(context)
+    if pods.all is None:
+        return not_checked(kind, pods.told, "kubernetes")
+    gone = missing.findings[0]
+    # members that were scaled away left no pod behind to look at
+    if not pods.all or pods.pods < (gone.baseline or 0):
+        return absent(kind, f"Of the consumer's {pods.told}.", pods.source, pods.query)
+    return present(
+        kind,
+        Finding(
+            kind,
+            f"{gone.statement}, although {pods.told}",
+            missing.source,
+            ", ".join(query for query in (missing.query, pods.query) if query),
+            onset=gone.onset,
+            value=gone.value,
+            baseline=gone.baseline,
+            unit=gone.unit,
+        ),
     )
 
 

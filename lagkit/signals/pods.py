@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pandas as pd
 
-from lagkit.model import Check, Finding
+from lagkit.model import Check, Finding, SourceName
 from lagkit.signals import Context, absent, not_checked, present, queries_of
+from lagkit.signals.pod_metrics import fewer_running, starts
 
 ROLLOUT_BEFORE = pd.Timedelta("3min")
 """A rollout this long before the onset may have brought it: pods start, join and meet their first
@@ -54,8 +56,9 @@ def consumers(context: Context) -> Iterator[Check]:
     workloads = incident.workloads.loc[incident.workloads["role"] == "consumer"]
     if pods.empty and workloads.empty:
         reason = context.gap("kubernetes", "pods")
+        seen = {"pods_unavailable": fewer_running(context)}
         for kind in _KINDS:
-            yield not_checked(kind, reason, "kubernetes")
+            yield seen.get(kind) or not_checked(kind, reason, "kubernetes")
         return
     yield _failing(context, pods)
     yield _out_of_memory(context, pods)
@@ -81,6 +84,43 @@ def ended_badly(context: Context, pods: pd.DataFrame) -> pd.Series[bool]:
         finished <= context.incident.end + _LEAD
     )
     return (_exited(pods) & inside) | (pods["state_reason"] == "CrashLoopBackOff")
+
+
+@dataclass(frozen=True)
+class RanOn:
+    """Whether all containers ran through the incident; None if nobody could tell."""
+
+    all: bool | None
+    pods: int
+    told: str
+    source: SourceName = "kubernetes"
+    query: str = ""
+
+
+def ran_on(context: Context) -> RanOn:
+    """Return whether the consumer's containers ran on from before the onset, none of them anew."""
+    pods = context.incident.pods
+    pods = pods.loc[pods["role"] == "consumer"]
+    # from the onset on: what came before it cannot be what the members miss since
+    seen, since = starts(context), context.onset_earliest
+    if len(pods) and pods["ready"].notna().all():
+        unready = int((~pods["ready"].astype(bool)).sum())
+        fresh = pods["created_at"] >= since
+        ended = pods["last_finished_at"].between(since, context.incident.end + _LEAD)
+        anew = int((fresh | ended).sum())
+        told = f"{pods['pod'].nunique()} pods are there: {unready} not ready, {anew} started anew"
+        return RanOn(not unready and not anew, pods["pod"].nunique(), told, query=queries_of(pods))
+    if len(seen):
+        fewer = fewer_running(context)
+        anew = int((seen["value"] >= since.timestamp()).groupby(seen["pod"]).any().sum())
+        gone = fewer is None or fewer.outcome != "absent"
+        told = f"{seen['pod'].nunique()} pods ran: {anew} started anew" + (
+            f"; {fewer.findings[0].statement}" if fewer is not None and fewer.findings else ""
+        )
+        return RanOn(
+            not gone and not anew, seen["pod"].nunique(), told, "prometheus", queries_of(seen)
+        )
+    return RanOn(None, 0, context.gap("kubernetes", "pods"))
 
 
 def _failing(context: Context, pods: pd.DataFrame) -> Check:

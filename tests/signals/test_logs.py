@@ -337,3 +337,26 @@ def test_failing_records_counts_lines_pods_and_first_time():
 def test_no_lines_give_no_records():
     assert logs.failing_records(frames.empty("logs"), (TOPIC,)).empty
     assert isinstance(logs.failing_records(CALM.logs, ()), pd.DataFrame)
+
+
+def test_a_member_that_left_for_a_late_poll_has_lost_no_session():
+    late = incidents.FAULT + 60
+    made = incidents.saying(
+        incidents.make("calm"),
+        (late, 0, "WARNING", "rdkafka MAXPOLL: Application maximum poll interval exceeded"),
+        (late + 1, 0, "ERROR", "commit failed: KafkaError{code=UNKNOWN_MEMBER_ID,val=25}"),
+    )
+    found = incidents.checks(logs.members_words, made)
+    assert found["poll_interval_exceeded"].outcome == "present"
+    assert found["heartbeat_lost"].outcome == "absent"
+
+
+def test_another_member_that_is_not_known_any_more_has_lost_its_session():
+    late = incidents.FAULT + 60
+    made = incidents.saying(
+        incidents.make("calm"),
+        (late, 0, "WARNING", "rdkafka MAXPOLL: Application maximum poll interval exceeded"),
+        (late + 1, 1, "ERROR", "commit failed: KafkaError{code=UNKNOWN_MEMBER_ID,val=25}"),
+    )
+    found = incidents.checks(logs.members_words, made)
+    assert found["heartbeat_lost"].outcome == "present"

@@ -195,3 +195,32 @@ def test_counts_that_are_not_known_are_skipped():
         incidents.make("down"), "group_history", between(600, 700), member_count=np.nan
     )
     assert group(made)["members_missing"].findings[0].baseline == 3
+
+
+def test_members_missing_from_containers_that_run_on_were_cut_off():
+    made = incidents.edited(
+        incidents.make("slow"), "group_history", after(incidents.FAULT), member_count=2.0
+    )
+    finding = group(incidents.edited(made, "group_state", member_count=2))[
+        "cut_off_while_running"
+    ].findings[0]
+    assert (finding.value, finding.baseline) == (2, 3)
+    assert "3 pods are there" in finding.statement
+
+
+def test_members_whose_containers_ended_were_not_cut_off():
+    assert group(incidents.make("down"))["cut_off_while_running"].outcome == "absent"
+
+
+def test_members_that_were_scaled_away_left_no_pod_behind():
+    made = incidents.edited(
+        incidents.make("slow"), "group_history", after(incidents.FAULT), member_count=2.0
+    )
+    made = incidents.edited(made, "group_state", member_count=2)
+    made = incidents.with_tables(made, pods=made.pods.loc[made.pods["pod"] != incidents.PODS[0]])
+    assert group(made)["cut_off_while_running"].outcome == "absent"
+
+
+def test_whether_containers_run_on_is_not_guessed():
+    made = incidents.without(incidents.make("down"), "kubernetes")
+    assert group(made)["cut_off_while_running"].outcome == "not_checked"

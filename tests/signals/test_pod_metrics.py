@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import incidents
+import pandas as pd
 import pytest
 
 from lagkit import frames
 from lagkit.investigation import investigate
-from lagkit.signals import pod_metrics
+from lagkit.signals import pod_metrics, pods
 
 FAULT = incidents.FAULT
-UNITS = {"restarts": "restarts", "oom_killed": "flag", "cpu_throttled_ratio": "ratio"}
+UNITS = {
+    "restarts": "restarts",
+    "oom_killed": "flag",
+    "cpu_throttled_ratio": "ratio",
+    "cpu_cores": "cores",
+}
 
 
 def told(kind: str = "slow", *, pods=incidents.PODS[:1], frm: int = 0, **metrics):
@@ -115,3 +121,82 @@ def test_restarts_in_history_speak_for_consumers_down_where_kubernetes_was_not_a
         row.statement for row in investigate(bare).verdict.cause("consumer_down").evidence_for
     ]
     assert any("was restarted" in statement for statement in told_for)
+
+
+def ran(*, until=lambda pod: incidents.SECONDS, start=lambda pod, second: 1000.0, kind="slow"):
+    """Return the incident *kind* as cAdvisor saw its containers run, without Kubernetes."""
+    rows = [
+        {
+            "timestamp": incidents.moment(second),
+            "namespace": "stoa-system",
+            "pod": pod,
+            "container": "worker",
+            "metric": "started_at",
+            "value": start(pod, second),
+            "unit": "unix seconds",
+            "query_id": "prometheus-31",
+        }
+        for pod in incidents.PODS
+        for second in range(0, incidents.SECONDS, incidents.STEP)
+        if second < until(pod)
+    ]
+    table = frames.normalise("pod_metrics", rows)
+    made = incidents.with_tables(incidents.make(kind), pod_metrics=table)
+    gone = {name: frames.empty(name) for name in ("pods", "workloads", "rollouts", "logs")}
+    return incidents.with_tables(made, **gone)
+
+
+def pod_checks(made) -> dict:
+    return incidents.checks(pods.consumers, made)
+
+
+def test_containers_that_stopped_running_are_told_where_kubernetes_is_silent():
+    made = ran(until=lambda pod: FAULT if pod == incidents.PODS[0] else incidents.SECONDS)
+    check = pod_checks(made)["pods_unavailable"]
+    (finding,) = check.findings
+    everyone = len(incidents.PODS)
+    assert check.source == "prometheus"
+    assert (finding.value, finding.baseline) == (everyone - 1, everyone)
+
+
+def test_whether_every_container_is_gone_or_cadvisor_cannot_be_told():
+    check = pod_checks(ran(until=lambda pod: FAULT))["pods_unavailable"]
+    assert check.outcome == "not_checked"
+    assert "cAdvisor" in check.reason
+
+
+def test_containers_that_run_on_are_not_missing():
+    assert pod_checks(ran())["pods_unavailable"].outcome == "absent"
+
+
+def test_a_container_that_started_anew_was_restarted_if_its_pod_was_there_before():
+    made = ran(start=lambda pod, second: 1000.0 + (500.0 if second > FAULT + 60 else 0.0))
+    findings = checks(made)["containers_restarted"].findings
+    assert len(findings) == len(incidents.PODS)
+    assert {finding.value for finding in findings} == {1.0}
+
+
+def test_containers_that_never_started_anew_were_not_restarted():
+    assert checks(ran())["containers_restarted"].outcome == "absent"
+
+
+@pytest.mark.parametrize(
+    ("later", "outcome"), [(0.0, "present"), (0.004, "absent"), (0.3, "absent")]
+)
+def test_a_container_stands_still_only_if_it_uses_next_to_no_cpu(later, outcome):
+    made = told(cpu_cores=lambda second: 0.1 if second < FAULT else later)
+    assert checks(made)["containers_idle"].outcome == outcome
+
+
+def test_a_container_that_was_idle_before_says_nothing_by_being_idle():
+    made = told(cpu_cores=lambda second: 0.0)
+    assert checks(made)["containers_idle"].outcome == "not_checked"
+
+
+def test_a_container_that_is_gone_is_not_called_idle():
+    made = told(cpu_cores=lambda second: 0.1 if second < FAULT else 0.0)
+    metrics = made.pod_metrics
+    kept = metrics.loc[metrics["timestamp"] < incidents.moment(FAULT + 60)]
+    others = metrics.assign(pod=incidents.PODS[1], value=0.1)
+    made = incidents.with_tables(made, pod_metrics=pd.concat([kept, others], ignore_index=True))
+    assert checks(made)["containers_idle"].outcome == "absent"

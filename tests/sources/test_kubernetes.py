@@ -32,6 +32,7 @@ from lagkit.sources.kubernetes import (
     telling_pods,
     workload_row,
 )
+from lagkit.sources.kubernetes.session import PAGES
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "kubernetes"
 NOW = pd.Timestamp("2026-11-23T21:00:00Z")
@@ -380,6 +381,27 @@ def test_expired_list_is_begun_again(tmp_path: Path) -> None:
         answer = read(stub.url, tmp_path, budget=20)
     assert len(answer.frames["pods"]) == 5
     assert answer.queries["detail"].str.contains("begun again").any()
+
+
+def test_a_list_without_an_end_is_cut_and_what_it_may_hide_is_said(tmp_path: Path) -> None:
+    """Events have no order: the one that matters may stand on a page that was not read."""
+
+    def respond(handler: Handler, asked: Asked) -> None:
+        if asked.path.endswith("/events"):
+            handler.json(200, {"items": [], "metadata": {"continue": "more"}})
+        else:
+            cluster(handler, asked)
+
+    with serving(respond) as stub:
+        answer = read(stub.url, tmp_path, budget=20)
+        pages = sum(asked.path.endswith("/events") for asked in stub.asked)
+    assert answer.status == "partial"
+    (blind,) = answer.blind
+    assert (blind.what, "--selector" in blind.fix) == ("events in ns", True)
+    assert "more than lagkit reads of a list" in blind.why
+    asked = answer.queries[answer.queries["statement"].str.contains("/events")]
+    assert set(asked["outcome"]) == {"partial"}
+    assert pages == len(asked) * PAGES
 
 
 @pytest.mark.parametrize(

@@ -208,17 +208,24 @@ def start_recorded(
 
 
 def start_victoria(
-    ledger: Ledger, artifact: Artifact, port: int, *options: str, retention: str = "100y"
+    ledger: Ledger,
+    artifact: Artifact,
+    port: int,
+    *options: str,
+    retention: str = "100y",
+    url: str | None = None,
+    ready: Ready | None = None,
 ) -> str:
     """Start one VictoriaMetrics with an empty store and return the URL of its Prometheus API.
 
-    `retention` counts from now; what is older is not taken in.
+    `retention` counts from now; what is older is not taken in. With `options` that change its
+    address give `url`, and with a login `ready` too.
     """
     name = f"victoria-{port}"
     folder = ledger.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    url = f"http://127.0.0.1:{port}"
+    address = url or f"http://127.0.0.1:{port}"
     ledger.start(
         name,
         [
@@ -232,12 +239,12 @@ def start_victoria(
             *options,
         ],
         part=PART,
-        endpoint=url,
-        ready=lambda: ready_missing(url),
+        endpoint=address,
+        ready=ready or (lambda: ready_missing(address)),
         timeout=READY_SECONDS,
         term_grace=TERM_GRACE,
     )
-    return f"{url}/prometheus"
+    return f"{address}/prometheus"
 
 
 def _lend_templates(alertmanager: Path) -> None:

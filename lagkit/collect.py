@@ -32,6 +32,8 @@ from lagkit.version import __version__
 SOURCES = ("prometheus", "kafka", "kubernetes", "downstream")
 # A source that keeps its own deadline returns in time; this is for one stuck inside a library.
 _GRACE_SECONDS = 3.0
+OFFSET_HISTORY = "offset history of the group"
+"""What the source Prometheus calls what it could not see where no exporter writes."""
 _DEFAULT_SINCE = pd.Timedelta("1h")
 
 Progress = Callable[[str], None]
@@ -369,18 +371,27 @@ def _refuse_nothing(
                 f"whether there is a group {scope.group!r} is not known."
             )
             raise NothingThere(msg, hint="Ask again in a minute.")
+        span = f"between {scope.start:%Y-%m-%d %H:%M:%SZ} and {scope.end:%Y-%m-%d %H:%M:%SZ}"
+        if asked == ["prometheus"] and answers["prometheus"].facts.get("dialect") == "none":
+            gaps = answers["prometheus"].blind
+            why, fix = next(
+                ((gap.why, gap.fix) for gap in gaps if gap.what == OFFSET_HISTORY),
+                ("no lag exporter writes here", ""),
+            )
+            msg = (
+                f"Prometheus shows no consumer group at all {span}, so whether there is a group "
+                f"{scope.group!r} is not known: {why.rstrip('.')}."
+            )
+            raise NothingThere(msg, hint=fix)
         near = sorted(
             {
                 name
                 for source in asked
-                for name in answers[source].facts.get("near_groups", "").split(",")
-                if name
+                for near_name in answers[source].facts.get("near_groups", "").split(",")
+                if (name := near_name.strip())
             }
         )
-        msg = (
-            f"No group {scope.group!r} between {scope.start:%Y-%m-%d %H:%M:%SZ} and "
-            f"{scope.end:%Y-%m-%d %H:%M:%SZ} in {' and '.join(asked)}."
-        )
+        msg = f"No group {scope.group!r} {span} in {' and '.join(asked)}."
         raise NothingThere(
             msg,
             hint=f"Near: {', '.join(near)}." if near else "Check the name and the window.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import incidents
 import pandas as pd
@@ -12,7 +12,14 @@ import pytest
 from test_redact import SECRETS
 
 from lagkit import collect, frames
-from lagkit.collect import ask_all, build_incident, capture, configured_sources, window
+from lagkit.collect import (
+    OFFSET_HISTORY,
+    ask_all,
+    build_incident,
+    capture,
+    configured_sources,
+    window,
+)
 from lagkit.config import Budgets, Settings
 from lagkit.errors import NoSourceReadable, NothingThere, UsageError
 from lagkit.incident import Incident, open_incident
@@ -415,18 +422,32 @@ def test_an_unknown_group_is_refused_with_near_names():
         build(
             [
                 nothing("prometheus", near_groups="deployment-workers,deploy"),
-                nothing("kafka", near_groups="deploy"),
+                nothing("kafka", near_groups="deploy, audit"),
             ]
         )
     text = str(caught.value)
     assert repr(incidents.GROUP) in text
-    assert "Near: deploy, deployment-workers." in text
+    assert "Near: audit, deploy, deployment-workers." in text
     assert caught.value.exit_status == 3
 
 
 def test_an_unknown_group_without_near_names_says_what_to_look_at():
     with pytest.raises(NothingThere, match="Check the name and the window"):
         build([nothing("prometheus")])
+
+
+def test_without_any_exporter_no_group_is_called_unknown():
+    """Nobody could have told it: the error is about the exporter, and so is what mends it."""
+    blind = Blind(OFFSET_HISTORY, "no lag exporter writes here; looked for x.", "Deploy one.")
+    answer = replace(nothing("prometheus", dialect="none"), blind=(blind,))
+    with pytest.raises(NothingThere) as caught:
+        build([answer])
+    text = str(caught.value)
+    assert "is not known: no lag exporter writes here; looked for x." in text
+    assert "No group" not in text
+    assert text.endswith("\nDeploy one.")
+    with pytest.raises(NothingThere, match="No group"):
+        build([answer, nothing("kafka")])
 
 
 def test_a_group_that_was_forbidden_to_see_is_not_called_unknown():

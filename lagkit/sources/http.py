@@ -3,11 +3,14 @@
 Shared by the sources that speak HTTP. It knows logins, time limits and size limits, and nothing of
 what is asked. Redirects are not followed: a body would be lost on the way and a login page would
 read as an answer; the text says where the server pointed instead. No text made here carries a
-password, a token or the query part of a URL.
+password, a token or the query part of a URL, and a refusal that repeats them comes without them.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
 import email.utils
 import re
 import threading
@@ -34,6 +37,9 @@ RETRIED_STATUSES = frozenset({429, 502, 504})
 """Passing troubles of a proxy. Not 503: Prometheus says so when a query took too long."""
 MOST_BYTES = 64 * 2**20
 EXCERPT_CHARACTERS = 300
+REMOVED = b"***"
+OPEN_HEADERS = frozenset({"user-agent", "accept", "accept-encoding", "connection"})
+"""Headers of a session that are not the user's own."""
 # OpenSSL's words → what to do about it
 TLS_FIXES = (
     (
@@ -66,6 +72,8 @@ TLS_FIXES = (
     ),
 )
 _PIECE_BYTES = 64 * 2**10
+_START = 256
+"""Bytes within which JSON begins; anything else is for people to read."""
 _LEAST_SECONDS = 0.05
 
 
@@ -95,7 +103,10 @@ class TooLarge(HttpFailure):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as it came, of any status; *body* is whole."""
+    """An answer as it came, of any status; *body* is whole, but for the login where one repeats it.
+
+    Such are pages and refusals, as of vmauth: ``cannot find the provided auth token "Bearer …"``.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -297,12 +308,32 @@ def _exchange(
                 raise TooLarge(text, status=response.status_code)
             if limit.passed:
                 raise _too_late(url, limit)
+        body = b"".join(pieces)
+        if response.status_code >= 300 or body[:_START].lstrip()[:1] not in (b"{", b"["):
+            for secret in _sent_secrets(session, response.request.headers):
+                body = body.replace(secret, REMOVED)
         return Reply(
             status=response.status_code,
             headers=response.headers,
-            body=b"".join(pieces),
+            body=body,
             seconds=time.monotonic() - began,
         )
+
+
+def _sent_secrets(session: requests.Session, sent: Mapping[str, str | bytes]) -> list[bytes]:
+    """Return what *sent* headers hold of a login, the longest first."""
+
+    def value_of(name: str) -> bytes:
+        value = sent.get(name, "")
+        return value if isinstance(value, bytes) else value.encode("utf-8", "replace")
+
+    found = {value_of(name) for name in session.headers if name.lower() not in OPEN_HEADERS}
+    scheme, _, credential = value_of("Authorization").partition(b" ")
+    found.add(credential)
+    if scheme.lower() == b"basic":
+        with contextlib.suppress(binascii.Error):
+            found.add(base64.b64decode(credential).partition(b":")[2])
+    return sorted((secret for secret in found if secret), key=lambda secret: (-len(secret), secret))
 
 
 def _too_late(url: str, limit: Deadline) -> HttpFailure:

@@ -29,6 +29,7 @@ LATENCY = "latency"
 POINTS = 240
 """Points of a latency over the window: every 15 s of an hour, which is a scrape interval."""
 LEAST_STEP_SECONDS = 15
+LOGIN_FIX = "Look at [prometheus_login] in lagkit.toml: latencies are asked for with it."
 
 
 def read_probe(
@@ -130,11 +131,17 @@ def read_latency(
                 at_most_seconds=PROBE_SECONDS,
                 most_bytes=MOST_BYTES,
             )
+            if reply.status in (401, 403):
+                text = f"HTTP {reply.status}: {excerpt(reply.body)}"
+                raise HttpFailure(text, outcome="denied", status=reply.status, fix=LOGIN_FIX)
             samples = _samples(reply.status, reply.body)
         except HttpFailure as failure:
             question.outcome, question.detail = failure.outcome, str(failure)
-            what = f"latency of {latency.name}"
-            return [], [Blind(what, str(failure)[:DETAIL_LIMIT], "Mend its query in lagkit.toml.")]
+            what, fix = (
+                f"latency of {latency.name}",
+                failure.fix or "Mend its query in lagkit.toml.",
+            )
+            return [], [Blind(what, str(failure)[:DETAIL_LIMIT], fix)]
         question.rows = len(samples)
         rows = [
             {

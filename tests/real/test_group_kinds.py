@@ -228,19 +228,28 @@ def test_share_group_is_named_as_one_and_not_as_missing(place: Place, running) -
     assert any("share group" in told for told in result.verdict.not_checked)
 
 
+def take_slowly(client: Consumer) -> None:
+    take(client)
+    time.sleep(0.05)
+
+
 def test_consumer_that_assigns_itself_has_no_members_and_none_are_missed(
     place: Place, running
 ) -> None:
     place.create()
-    place.produce(2 * RECORDS)
+    place.produce(20 * RECORDS)
     client = place.consumer()
     client.assign([TopicPartition(place.topic, p, 0) for p in range(PARTITIONS)])
-    running(client, take)
+    running(client, take_slowly)
     wait_until(lambda: sum(committed(place).values()) > 0, "a first commit")
-    answer = place.read()
+    answer = place.read(snapshots=4)
     assert answer.frames["group_state"]["state"].iloc[-1] == "Empty"
     assert answer.frames["members"].empty
-    place.judge(answer)
+    result = place.judge(answer)
+    missing = check(result, "members_missing")
+    assert missing.outcome == "not_checked", "it commits, so somebody reads"
+    assert "assigns its partitions itself" in missing.reason
+    assert result.verdict.verdict.cause != "consumer_down"
 
 
 def test_empty_group_with_a_backlog_misses_its_members(place: Place) -> None:
@@ -336,6 +345,27 @@ def test_commit_on_a_topic_that_does_not_exist_is_an_error_in_its_row(place: Pla
     scope = Scope(place.group, (place.topic,), now - pd.Timedelta("1h"), now, Runbook(title="t"))
     answer = KafkaSource(place.bootstrap, snapshots=1).fetch(scope, budget_seconds=30)
     assert any(place.topic in blind.what for blind in answer.blind)
+
+
+@pytest.mark.parametrize("group_log", [False, True], ids=["offsets", "group-log"])
+def test_topic_that_was_deleted_and_made_again_begins_anew(place: Place, group_log: bool) -> None:
+    place.create()
+    place.produce(10 * RECORDS)
+    place.commit(90, 90)
+    place.admin.delete_topics([place.topic])[place.topic].result(PATIENCE)
+    wait_until(lambda: not committed(place), "the broker to drop the commits")
+    place.create()
+    place.produce(6)
+    place.commit(1, 1)
+    answer = place.read(group_log=group_log)
+    assert answer.status == "ok", answer.blind
+    rows = answer.frames["partitions"]
+    assert set(rows["log_end_offset"]) == {3}
+    assert set(rows["committed_offset"]) == {1}
+    assert answer.frames["log_end_history"]["log_end_offset"].max() == 3, "none of the old topic"
+    result = place.judge(answer)
+    assert result.verdict.impact.lag_messages_now == 4
+    assert result.verdict.verdict.cause != "offset_reset"
 
 
 def test_commit_beyond_the_end_of_a_topic_made_anew_is_named(place: Place) -> None:

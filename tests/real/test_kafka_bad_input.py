@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -53,6 +54,10 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def capture(folder: Path, bootstrap: str, *more: str) -> subprocess.CompletedProcess[str]:
     return run(folder, "capture", GROUP, "--bootstrap", bootstrap, "--out", FILE, *more)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def wait_for(what: Callable[[], bool]) -> None:
@@ -206,6 +211,7 @@ def test_a_frozen_broker_leaves_the_other_sources_their_say(tmp_path: Path, stac
         ran = capture(tmp_path, stack.kafka.bootstrap, *more)
     assert ran.returncode == 0, ran.stderr
     assert "kafka: unavailable" in ran.stderr
+    assert files(tmp_path) == [FILE]
     incident = lagkit.open(tmp_path / FILE)
     assert not incident.offsets.empty
     assert any("no answer" in gap.why for gap in incident.coverage), incident.coverage
@@ -238,7 +244,9 @@ def test_a_broker_that_dies_during_the_capture_leaves_what_was_read(tmp_path: Pa
             _, errors = process.communicate(timeout=COMMAND_SECONDS)
     assert process.returncode == 0, errors
     assert "kafka: partial" in errors
+    assert "not seen: " in errors
     assert "Traceback" not in errors
+    assert files(out) == [FILE]
     incident = lagkit.open(out / FILE)
     rows = incident.partitions
     assert COMMITTED in set(rows["committed_offset"])
@@ -260,10 +268,20 @@ def test_one_dead_broker_of_three_is_survived_and_seen(tmp_path: Path) -> None:
             return all(part.leader in (1, 2) for part in topic.partitions.values())
 
         wait_for(led_by_the_living)
-        ran = capture(out, three.kafka.bootstrap)
+        ran = run(
+            out, "investigate", GROUP, "--bootstrap", three.kafka.bootstrap, "--no-report",
+            "--out", "report",
+        )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    incident = lagkit.open(out / FILE)
-    rows = incident.partitions
+    assert "2 brokers" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert files(out) == ["report/incident.lagkit", "report/verdict.json"]
+    verdict = json.loads((out / "report" / "verdict.json").read_text(encoding="utf-8"))
+    checks = {check["kind"]: check["outcome"] for check in verdict["checks"]}
+    assert checks["broker_degraded"] == "present"
+    told = f"{PARTITIONS} of the group's {PARTITIONS} partitions are under-replicated"
+    assert any(told in finding["statement"] for finding in verdict["findings"])
+    rows = lagkit.open(out / "report" / "incident.lagkit").partitions
     assert (rows["log_end_offset"] == MESSAGES).all()
     assert set(rows["replica_count"]) == {3}
     assert set(rows["isr_count"]) == {2}
@@ -275,7 +293,9 @@ def test_one_dead_broker_of_three_is_survived_and_seen(tmp_path: Path) -> None:
 def test_an_unknown_group_ends_with_3_and_near_names(tmp_path: Path, stack: Stack) -> None:
     ran = run(tmp_path, "capture", "orders-wroker", "--bootstrap", stack.kafka.bootstrap)
     assert ran.returncode == 3, ran.stderr
-    assert GROUP in ran.stderr
+    assert "No group 'orders-wroker'" in ran.stderr
+    assert re.search(rf"^Near: (?:.*, )?{GROUP}\b", ran.stderr, re.MULTILINE)
+    assert ran.stdout == ""
     assert list(tmp_path.iterdir()) == []
 
 
@@ -303,7 +323,11 @@ def test_a_group_that_never_committed_has_no_lag_rather_than_zero(
         thread.join()
         member.close()
     assert ran.returncode == 0, ran.stderr
-    incident = lagkit.open(next((tmp_path / "out").glob("*.lagkit")))
+    assert files(tmp_path) == ["out/incident.lagkit", "out/verdict.json"]
+    verdict = json.loads(ran.stdout)
+    assert verdict["state"] == "unknown"
+    assert verdict["impact"]["lag_messages_now"] is None
+    incident = lagkit.open(tmp_path / "out" / "incident.lagkit")
     rows = incident.partitions
     mine = rows[rows["group"] == IDLE]
     assert mine["committed_offset"].isna().all()

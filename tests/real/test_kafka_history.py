@@ -252,6 +252,21 @@ def test_replayed_records_with_old_times_are_found_out_and_give_no_history(make)
     assert any("over 60 s older" in blind.why for blind in answer.blind)
     assert answer.frames["log_end_history"].empty
     assert "older times" in age(answer)["note"]
+    # by the time that the record itself carries, which is all that can be known of a replay
+    assert age(answer)["time_lag_seconds"] == pytest.approx(true_age(answer, old), abs=1.0)
+
+
+def test_age_in_a_replay_that_is_over_is_that_of_the_record_itself(make) -> None:
+    """A mirror or a replay copies old records with their times: 100 of them, 1.7 s apart."""
+    log = make(**{"message.timestamp.before.max.ms": str(10**12)})
+    times = [log.now - 3 * HOUR + n * 1_700 for n in range(100)]
+    log.write(times)
+    for position in (0, 37, 99):
+        log.commit([position])
+        answer = log.read()
+        assert age(answer)["time_lag_seconds"] == pytest.approx(
+            true_age(answer, times[position]), abs=1.0
+        )
 
 
 def test_compacted_topic_has_an_age_that_is_said_to_be_an_upper_bound(make) -> None:

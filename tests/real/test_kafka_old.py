@@ -70,6 +70,15 @@ def test_an_old_broker_is_read_whole(answer: Answer) -> None:
     assert (mine["last_stable_offset"] == MESSAGES).all()
 
 
+def test_an_old_broker_tells_ages_and_production_by_time(answer: Answer) -> None:
+    """By ListOffsets with a timestamp, which is as old as Kafka 0.10 and in Redpanda."""
+    oldest = answer.frames["oldest_unread"].set_index("partition")
+    assert 0 <= oldest.loc[0, "time_lag_seconds"] < 600
+    history = answer.frames["log_end_history"].groupby("partition")["log_end_offset"]
+    assert history.min().tolist() == [0] * PARTITIONS
+    assert history.max().tolist() == [MESSAGES] * PARTITIONS
+
+
 def test_a_neighbour_is_found_without_the_fetch_of_many_groups(answer: Answer) -> None:
     assert set(answer.frames["partitions"]["group"]) == {GROUP, OTHER}
 

@@ -16,7 +16,7 @@ from lab.stack import Stack
 from lagkit.resources import resource_path
 from lagkit.sources.kubernetes import RBAC_FILE
 
-from .cluster import NAMESPACED_RULES, Room, Rule, eventually, without
+from .cluster import NAMESPACED_RULES, Room, Rule, eventually, without, workload_body
 
 RULE = re.compile(r'apiGroups: \["([^"]*)"\], resources: \["([^"]+)"\], verbs: \["([^"]+)"\]')
 ADDED = re.compile(r"Add to a Role in namespace (\S+):|Add to a ClusterRole with")
@@ -218,6 +218,34 @@ def test_one_right_less_costs_what_it_shows_and_is_named_with_its_rule(
                   "quotas"}  # fmt: skip
     filled = {name for name, table in answer.frames.items() if len(table)}
     assert filled == everything - LOST[resource]
+
+
+@pytest.fixture(scope="module")
+def stateful(furnished: Room) -> Room:
+    """Give the furnished namespace a StatefulSet too."""
+    body = workload_body("echo INFO ready; sleep 600", "db", 1, None, {})
+    body["spec"]["serviceName"] = "db"
+    furnished.apps.create_namespaced_stateful_set(furnished.name, body)
+    furnished.until("logs", len, name="db", kind="StatefulSet")
+    return furnished
+
+
+@pytest.mark.parametrize(
+    ("resource", "lost"), [("statefulsets", "workloads"), ("controllerrevisions", "rollouts")]
+)
+def test_one_right_less_on_a_stateful_set_is_named_with_its_rule(
+    stateful: Room, resource: str, lost: str
+) -> None:
+    user = stateful.user(without(NAMESPACED_RULES, resource), nodes=True)
+    answer = stateful.read(user, name="db", kind="StatefulSet")
+    (blind,) = answer.blind
+    assert f" {resource} in " in blind.why
+    rule = RULE.search(blind.fix)
+    assert rule
+    assert (rule[1], rule[2]) == ("apps", resource)
+    filled = {name for name, table in answer.frames.items() if len(table)}
+    assert lost not in filled
+    assert {"pods", "logs", "events", "workloads", "rollouts"} - {lost} <= filled
 
 
 def test_doing_what_each_fix_says_ends_with_everything_read(furnished: Room) -> None:

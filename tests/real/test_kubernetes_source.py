@@ -232,6 +232,20 @@ def test_keda_shows_what_it_follows_and_that_it_is_idle(
     assert "never-shown" not in answer.frames["autoscalers"].to_string()
 
 
+def test_without_the_right_to_scaled_objects_the_rule_is_named(
+    room: Room, keda: client.CustomObjectsApi
+) -> None:
+    del keda
+    room.deploy()
+    room.until("pods", len)
+    user = room.user(without(NAMESPACED_RULES, "scaledobjects"), nodes=True)
+    answer = room.read(user)
+    (blind,) = answer.blind
+    assert "may not list scaledobjects" in blind.why
+    assert 'apiGroups: ["keda.sh"], resources: ["scaledobjects"], verbs: ["list"]' in blind.fix
+    assert len(answer.frames["pods"]) == 1
+
+
 def test_cluster_without_keda_has_no_scaled_objects_and_nothing_failed(room: Room) -> None:
     room.deploy()
     answer = room.until("pods", len)

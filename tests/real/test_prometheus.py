@@ -18,10 +18,11 @@ import pandas as pd
 import pytest
 
 import lagkit.sources.prometheus.grid as grid_module
-from lagkit.config import OwnDialect
+from lagkit.config import Latency, OwnDialect
 from lagkit.flow.second_opinions import disagreements
 from lagkit.runbook import Group, Runbook, Workload, load
 from lagkit.sources import Answer, Blind
+from lagkit.sources.downstream import DownstreamSource
 
 from .recorded import (
     DAY,
@@ -328,6 +329,18 @@ def made() -> dict[str, Recording]:
                 )
             ),
         ),
+        # ten calls a scrape: up to 0.1 s, and in the second half up to 10 s
+        "latency": own(
+            78,
+            *(
+                (
+                    "awx_seconds_bucket",
+                    f'le="{le}"',
+                    lambda s, fast=fast: 10 * (min(s, half) if fast else s),
+                )
+                for le, fast in (("0.1", True), ("1", True), ("10", False), ("+Inf", False))
+            ),
+        ),
         "nothing": own(26, ("process_cpu_seconds_total", 'a="b"', lambda step: step)),
     }
 
@@ -621,6 +634,20 @@ def test_the_history_of_the_consumers_containers_is_read_and_no_other_pods(url: 
             "memory_limit_bytes": 4e8,
         }
     )
+
+
+def test_a_latency_is_read_over_the_window_so_that_now_has_its_baseline(url: str) -> None:
+    query = "histogram_quantile(0.95, sum by (le) (rate(awx_seconds_bucket[1m])))"
+    source = DownstreamSource({}, {}, latencies=(Latency(name="awx", query=query),), prometheus=url)
+    answer = source.fetch(RECORDINGS["latency"].scope("g"), budget_seconds=30)
+    assert answer.status == "ok", answer.blind
+    rows = answer.frames["downstream"]
+    assert set(rows["check"]) == {"latency"}
+    begin = pd.Timestamp(RECORDINGS["latency"].start, unit="s", tz="UTC")
+    minute = (rows["timestamp"] - begin).dt.total_seconds() / 60
+    before, after = rows.loc[minute < 4.9, "value"], rows.loc[minute > 6.5, "value"]
+    assert before.median() == pytest.approx(0.095)
+    assert after.median() == pytest.approx(9.55)
 
 
 def test_without_a_workload_in_the_runbook_no_pod_is_guessed(url: str) -> None:

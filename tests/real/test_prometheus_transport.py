@@ -5,10 +5,13 @@ Every server holds the same samples, so what arrives by another way in must be t
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import socket
+import ssl
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -23,7 +26,7 @@ import pytest
 from pydantic import SecretStr
 
 from lab import prometheus, security
-from lab.install import Artifact, install
+from lab.install import Artifact, Unavailable, install
 from lab.processes import Ledger, free_ports
 from lagkit.config import HttpLogin
 from lagkit.runbook import Runbook
@@ -121,15 +124,19 @@ def imported(room: Room, *options: str) -> str:
     assert isinstance(artifact, Artifact)
     (port,) = free_ports(1)
     url = prometheus.start_victoria(room.ledger, artifact, port, *options)
+    fill(f"http://127.0.0.1:{port}")
+    return url
+
+
+def fill(root: str, context: ssl.SSLContext | None = None, **headers: str) -> None:
+    """Write the samples to the VictoriaMetrics at *root*."""
     body = "".join(
         f"{name}{{{labels}}} {value} {round(at * 1000)}\n" for name, labels, value, at in samples()
     )
-    root = f"http://127.0.0.1:{port}"
-    sent = urllib.request.Request(f"{root}/api/v1/import/prometheus", data=body.encode())
-    for question in (sent, f"{root}/internal/force_flush"):
-        with urllib.request.urlopen(question, timeout=30) as reply:
+    for path, data in (("api/v1/import/prometheus", body.encode()), ("internal/force_flush", None)):
+        question = urllib.request.Request(f"{root}/{path}", data=data, headers=headers)
+        with urllib.request.urlopen(question, timeout=30, context=context) as reply:
             reply.read()
-    return url
 
 
 SCOPE = Scope(
@@ -405,6 +412,101 @@ def test_a_path_prefix_of_prometheus_itself_is_kept(room: Room, expected: pd.Dat
         pd.testing.assert_frame_equal(offsets(fetched(written)), expected)
 
 
+# ---------------------------------------------------------------------- VictoriaMetrics guarded
+
+
+@pytest.fixture(scope="module")
+def guarded_victoria(room: Room) -> str:
+    """Start a VictoriaMetrics with TLS, a password and a path prefix of its own."""
+    parts = install(("victoria",))
+    require(parts, "victoria")
+    artifact = parts["victoria"]
+    assert isinstance(artifact, Artifact)
+    (port,) = free_ports(1)
+    folder = room.certificates
+    url = f"https://127.0.0.1:{port}/metrics/store"
+    api = prometheus.start_victoria(
+        room.ledger, artifact, port,
+        "-tls", f"-tlsCertFile={folder / 'broker.pem'}", f"-tlsKeyFile={folder / 'broker.key'}",
+        f"-httpAuth.username={USER}", f"-httpAuth.password={PASSWORD}",
+        "-http.pathPrefix=/metrics/store",
+        url=url, ready=listening(url),
+    )  # fmt: skip
+    basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    fill(url, context, Authorization=f"Basic {basic}")
+    return api
+
+
+def at_victoria(room: Room, password: str, ca: str | None = "ca.pem") -> HttpLogin:
+    file = room.certificates / ca if ca else None
+    return HttpLogin(username=USER, password=SecretStr(password), ca_file=file)
+
+
+def test_a_password_an_own_ca_and_a_prefix_open_a_guarded_victoria_metrics(
+    room: Room, guarded_victoria: str, expected: pd.DataFrame
+) -> None:
+    answer = fetched(guarded_victoria, at_victoria(room, PASSWORD))
+    pd.testing.assert_frame_equal(offsets(answer), expected)
+
+
+@pytest.mark.parametrize(
+    ("password", "ca", "said"),
+    [
+        ("wrong-3d1", "ca.pem", "refused the login (HTTP 401)"),
+        (PASSWORD, None, "certificate verify failed"),
+        (PASSWORD, "other-ca.pem", "certificate verify failed"),
+    ],
+)
+def test_what_keeps_a_guarded_victoria_metrics_closed_is_said(
+    room: Room, guarded_victoria: str, password: str, ca: str | None, said: str
+) -> None:
+    answer = fetched(guarded_victoria, at_victoria(room, password, ca))
+    assert answer.status == "unavailable"
+    assert said in answer.detail
+    assert password not in repr(answer) + answer.queries.to_csv()
+
+
+@pytest.fixture(scope="module")
+def vmauth(room: Room, victoria: str) -> str:
+    """Start VictoriaMetrics' own doorkeeper, which knows one token."""
+    parts = install(("victoria",))
+    artifact = parts["victoria"]
+    assert isinstance(artifact, Artifact)
+    program = artifact.files["victoria"].parent / "vmauth"
+    if not program.exists():
+        require({"vmauth": Unavailable(f"{program} is missing", "install vmauth")}, "vmauth")
+    (port,) = free_ports(1)
+    users = room.certificates / "vmauth.yml"
+    users.write_text(json.dumps({"users": [{"bearer_token": TOKEN, "url_prefix": victoria}]}))
+    url = f"http://127.0.0.1:{port}"
+    room.ledger.start(
+        f"vmauth-{port}",
+        [program, f"-auth.config={users}", f"-httpListenAddr=127.0.0.1:{port}"],
+        endpoint=url, ready=listening(url), timeout=30,
+    )  # fmt: skip
+    return url
+
+
+def test_a_bearer_token_opens_vmauth_before_victoria_metrics(
+    vmauth: str, expected: pd.DataFrame
+) -> None:
+    login = HttpLogin(bearer_token=SecretStr(TOKEN))
+    pd.testing.assert_frame_equal(offsets(fetched(vmauth, login)), expected)
+
+
+def test_a_token_that_vmauth_does_not_know_is_a_refused_login_and_is_not_repeated(
+    vmauth: str,
+) -> None:
+    """Vmauth says so with HTTP 400, and repeats the token."""
+    answer = fetched(vmauth, HttpLogin(bearer_token=SecretStr("stale-4f81")))
+    assert answer.status == "unavailable"
+    assert answer.queries["outcome"].tolist() == ["denied"]
+    assert "refused the login (HTTP 400): cannot find the provided auth token" in answer.detail
+    assert "[prometheus_login]" in answer.blind[0].fix
+    assert "stale-4f81" not in repr(answer) + answer.queries.to_csv()
+
+
 # ---------------------------------------------------------------------- through a proxy
 
 
@@ -416,6 +518,8 @@ class Gate:
     prefix: str = ""
     token: str = TOKEN
     tenant: str | None = None
+    ahead: float = 0.0
+    """Seconds that its clock is ahead: the Date of an answer is the proxy's."""
     url: str = ""
     passed: int = 0
     refused: int = 0
@@ -456,6 +560,9 @@ def gate(behind: str, **more: Any) -> Iterator[Gate]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string((timestamp or time.time()) + door.ahead)
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -499,6 +606,16 @@ def test_a_wrong_token_or_tenant_is_a_refused_login(plain: str, login: HttpLogin
     assert "refused the login" in answer.detail
     shown = repr(answer) + answer.queries.to_csv()
     assert not any(secret in shown for secret in (TOKEN, "stale-4f", "team-b9e"))
+
+
+@pytest.mark.parametrize("ahead", [300.0, -300.0])
+def test_how_far_the_servers_clock_is_ahead_is_measured_and_its_times_are_kept(
+    plain: str, expected: pd.DataFrame, ahead: float
+) -> None:
+    with gate(plain, ahead=ahead) as door:
+        answer = fetched(door.url, HttpLogin(bearer_token=SecretStr(TOKEN)))
+    assert abs(float(answer.facts["clock_skew_seconds"]) - ahead) < 2
+    pd.testing.assert_frame_equal(offsets(answer), expected)  # lagkit.clocks moves them
 
 
 def test_a_wrong_prefix_is_said_as_an_address_without_the_api(plain: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from http_stub import Asked, Handler, serving
@@ -12,6 +14,8 @@ from pydantic import SecretStr
 from lagkit.config import HttpLogin
 from lagkit.sources import Deadline
 from lagkit.sources.http import HttpFailure, ask, build_session, excerpt, public_url
+
+SECRET = "hunter2-5b0c"
 
 
 def asking(url: str, login: HttpLogin | None = None, seconds: float = 5.0, **options: object):
@@ -170,6 +174,51 @@ def test_an_unchanged_token_is_not_sent_twice(tmp_path: Path) -> None:
     with serving(lambda handler, _: handler.send(401, b"no")) as stub:
         assert asking(stub.url, HttpLogin(bearer_token_file=file)).status == 401
         assert len(stub.asked) == 1
+
+
+def echo(handler: Handler, asked: Asked) -> None:
+    """Repeat the login in the refusal, as vmauth does."""
+    told = [asked.headers.get(name, "") for name in ("Authorization", "X-Api-Key")]
+    handler.send(400, f"cannot find the provided auth token {told!r} in config".encode())
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        {"bearer_token": SECRET},
+        {"username": "ann", "password": SECRET},
+        {"headers": {"X-Api-Key": SECRET}},
+        {"bearer_token": SECRET, "headers": {"X-Api-Key": SECRET + SECRET}},
+    ],
+)
+def test_a_refusal_that_repeats_the_login_comes_without_it(login: dict[str, Any]) -> None:
+    with serving(echo) as stub:
+        reply = asking(stub.url, HttpLogin(**login))
+    basic = base64.b64encode(f"ann:{SECRET}".encode())
+    assert b"***" in reply.body
+    assert SECRET.encode() not in reply.body
+    assert basic not in reply.body
+    assert b"cannot find the provided auth token" in reply.body
+
+
+def test_a_page_in_place_of_an_answer_comes_without_the_login() -> None:
+    def page(handler: Handler, asked: Asked) -> None:
+        token = asked.headers["Authorization"]
+        handler.send(200, f"<html>{token}".encode(), Content_Type="text/html")
+
+    with serving(page) as stub:
+        assert asking(stub.url, HttpLogin(bearer_token=SECRET)).body == b"<html>Bearer ***"
+
+
+def test_an_answer_that_is_data_is_left_as_it_is() -> None:
+    """Else a password of one letter would take that letter out of every topic's name."""
+
+    def data(handler: Handler, _: Asked) -> None:
+        handler.send(200, b'{"topic": "t"}', Content_Type="text/plain")
+
+    with serving(data) as stub:
+        login = HttpLogin(username="t", password="t")
+        assert asking(stub.url, login).body == b'{"topic": "t"}'
 
 
 def test_a_token_file_that_is_gone_is_said_as_such(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_latency_is_read_over_the_window_without_the_gaps() -> None:
     [
         (400, json.dumps({"status": "error", "error": "parse error: bad"}), "parse error"),
         (200, "<html>", "no range of samples"),
-        (401, "no", "no range of samples"),
+        (401, "who?", "HTTP 401: who?"),
         (200, json.dumps({"status": "success", "data": {"result": [{}, {}]}}), "aggregate"),
         (200, json.dumps({"status": "success", "data": {"result": [{"values": 3}]}}), "no range"),
     ],
@@ -185,4 +185,5 @@ def test_a_query_that_gives_no_latency_is_a_blind_spot(status: int, body: str, s
         answer = read(latencies=(P95,), prometheus=stub.url)
     (blind,) = answer.blind
     assert said in blind.why
+    assert ("[prometheus_login]" in blind.fix) is (status == 401)
     assert answer.frames["downstream"].empty

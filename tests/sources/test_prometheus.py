@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ from http_stub import Asked, Handler, serving
 
 from lagkit.config import HttpLogin
 from lagkit.runbook import Runbook
-from lagkit.sources import Answer, Deadline, Scope
+from lagkit.sources import Answer, Deadline, Questions, Scope
 from lagkit.sources.http import HttpFailure
 from lagkit.sources.prometheus import Grid, PrometheusSource, Server, decode
 from lagkit.sources.prometheus.grid import POINTS_PER_REQUEST, shift
+from lagkit.sources.prometheus.queries import Queries
+from lagkit.sources.prometheus.server import AT_ONCE
 
 START = pd.Timestamp("2026-01-05T08:00:00Z")
 END = START + pd.Timedelta(minutes=5)
@@ -282,6 +285,35 @@ def test_a_later_part_that_fails_leaves_what_came_before() -> None:
     assert answer.status == "partial"
     assert len(answer.frames["offsets"]) == Grid.over(START, end, 5).parts()[0].points
     assert (answer.queries["outcome"] == "partial").any()
+
+
+def test_the_pieces_of_a_window_are_asked_for_at_once_within_a_bound() -> None:
+    """Nobody is answered before as many are under way as may be; one more would be one too many."""
+    together = threading.Barrier(AT_ONCE, timeout=20)
+    lock = threading.Lock()
+    under_way, most = 0, 0
+
+    def respond(handler: Handler, asked: Asked) -> None:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        together.wait()
+        with lock:
+            under_way -= 1
+        healthy(handler, asked)
+
+    end = START + pd.Timedelta(seconds=POINTS_PER_REQUEST * 2 * AT_ONCE - 1)
+    grid = Grid.over(START, end, 1)
+    with serving(respond) as stub:
+        server = Server(stub.url, HttpLogin())
+        asking = Queries(server, scope(), Deadline(60), Questions("prometheus"))
+        samples = asking.range("up", grid).samples
+        server.close()
+        starts = [int(asked.fields["start"][0]) for asked in stub.asked]
+    assert len(grid.parts()) == len(set(starts)) == 2 * AT_ONCE
+    assert most == AT_ONCE
+    assert samples["time"].tolist() == list(range(grid.first, grid.last + 1))
 
 
 def test_no_lag_exporter_names_what_was_looked_for() -> None:

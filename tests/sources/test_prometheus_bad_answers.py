@@ -13,7 +13,11 @@ import pytest
 from command import Run, environment, run
 from http_stub import Asked, Handler, serving
 
+import lagkit as lk
 from lagkit.incident import open_incident
+from lagkit.render.html import render_html
+from lagkit.render.markdown import render_markdown
+from lagkit.report import build
 
 GROUP = "deployment-worker"
 START = pd.Timestamp("2026-01-05T08:00:00Z")
@@ -203,15 +207,20 @@ def packed(handler: Handler, _: Asked) -> None:
     handler.send(200, gzip.compress(blank) * (HUGE // len(blank)), Content_Encoding="gzip")
 
 
+@pytest.fixture(scope="module")
+def usual_peak(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """Return the memory in bytes that the command takes where the answer is small."""
+    return investigate(html, tmp_path_factory.mktemp("small")).peak
+
+
 @pytest.mark.parametrize("respond", [huge, packed], ids=lambda respond: respond.__name__)
 def test_an_answer_of_two_gigabytes_is_cut_off_and_not_held(
-    respond: Respond, tmp_path: Path
+    respond: Respond, usual_peak: int, tmp_path: Path
 ) -> None:
-    small = investigate(html, tmp_path)
     done = investigate(respond, tmp_path)
     assert done.status == NO_SOURCE
     assert "answered with more than 64 MiB" in done.err
-    assert done.peak < small.peak + MEMORY_ALLOWANCE
+    assert done.peak < usual_peak + MEMORY_ALLOWANCE
     assert left(tmp_path) == []
 
 
@@ -253,7 +262,14 @@ def later(bad: Respond) -> Respond:
     return respond
 
 
-@pytest.mark.parametrize("respond", [html, broken_off, huge])
+def pages(folder: Path) -> tuple[str, str]:
+    """Return the report of the saved incident, as HTML and as Markdown."""
+    result = lk.investigate(open_incident(folder / "report" / "incident.lagkit"))
+    report = build(result)
+    return render_html(report, interactive=False), render_markdown(report)
+
+
+@pytest.mark.parametrize("respond", [html, broken_off, huge, refused_query])
 def test_history_that_cannot_be_read_is_an_unknown_state_and_says_why(
     respond: Respond, tmp_path: Path
 ) -> None:
@@ -262,10 +278,16 @@ def test_history_that_cannot_be_read_is_an_unknown_state_and_says_why(
     assert done.status == 0
     assert "STATE UNKNOWN" in done.out
     assert re.search(NO_ANSWER.get(respond, "more than 64 MiB"), json.dumps(verdict))
-    assert "report/incident.lagkit" in left(tmp_path)
+    assert left(tmp_path) == ["report/incident.lagkit", "report/verdict.json"]
 
 
-def test_warnings_and_a_partial_flag_reach_the_verdict(tmp_path: Path) -> None:
+def test_the_body_of_an_error_reaches_the_report(tmp_path: Path) -> None:
+    assert investigate(later(refused_query), tmp_path).status == 0
+    for page in pages(tmp_path):
+        assert "HTTP 500, internal: opening storage failed" in page
+
+
+def test_warnings_and_a_partial_flag_reach_the_report(tmp_path: Path) -> None:
     def warned(handler: Handler, asked: Asked) -> None:
         if asked.path.endswith("/query_range"):
             whole = json.loads(matrix(every(asked, str)))
@@ -279,6 +301,10 @@ def test_warnings_and_a_partial_flag_reach_the_verdict(tmp_path: Path) -> None:
     verdict = (tmp_path / "report" / "verdict.json").read_text(encoding="utf-8")
     assert "unreachable" in verdict
     assert "isPartial" in verdict
+    as_html, as_markdown = pages(tmp_path)
+    assert "store-2 is &lt;b&gt;unreachable&lt;/b&gt;" in as_html
+    assert "unreachable" in as_markdown
+    assert all("isPartial" in page for page in (as_html, as_markdown))
 
 
 # ---------------------------------------------------------------------- secrets

@@ -319,7 +319,8 @@ class Reading:
             ]
             rows.sort(key=lambda row: row["timestamp"])
             if len(rows) > EVENTS:
-                note = f"cut: the newest {EVENTS} of {len(rows)} events"
+                newest = f"cut: the newest {EVENTS} of {len(rows)} events"
+                note = f"{note}; {newest}" if note else newest
             return None, self.found.add("events", rows[-EVENTS:]), note
 
         self.session.ask(

@@ -32,6 +32,8 @@ CONNECT_SECONDS = 3.0
 PAGE = 500
 """Objects in one page of a list, as kubectl asks."""
 PAGES = 10
+CUT = "cut after"
+"""How the note of a list begins that has more pages than are read."""
 RESTARTS = 2
 """How often a list is begun again when its snapshot has expired (410); the last time whole."""
 MOST_BYTES = 32 * 2**20
@@ -318,7 +320,7 @@ class Session:
                     if not following:
                         return items, note
                     paging["continue"] = following
-                return items, f"cut after {len(items)} objects"
+                return items, f"{CUT} {len(items)} objects"
             except RefusedError as error:
                 if error.status != 410 or attempt == RESTARTS:
                     raise
@@ -360,6 +362,9 @@ class Session:
             self.found.count()
             if question.detail:
                 question.outcome = "partial" if "cut" in question.detail else None
+            if question.detail.startswith(CUT):
+                why = f"there are more than lagkit reads of a list: {question.detail}"
+                self.found.blind(Blind(what, why, "Name fewer with --namespace and --selector."))
             return result
 
 

@@ -39,6 +39,9 @@ TOO_MUCH = re.compile(
 )
 """How Prometheus, Thanos, Mimir and VictoriaMetrics refuse what a smaller question would not be."""
 PAYLOAD_TOO_LARGE = 413
+BAD_REQUEST = 400
+NO_LOGIN = re.compile(r"auth token|\bauthori[sz]ation\b", re.IGNORECASE)
+"""How vmauth refuses a token that it does not know: as a bad request."""
 NOT_FOUND = 404
 LOGIN_FIX = (
     "Look at [prometheus_login] in lagkit.toml: bearer_token or bearer_token_file, username and "
@@ -158,7 +161,8 @@ def _page(reply: http.Reply, url: str) -> Page:
     if _SURROGATE in reply.body.lower():
         answer = _well_formed(answer)
     stated = answer if isinstance(answer, dict) else {}
-    if status in {401, 403}:
+    refused = status == BAD_REQUEST and NO_LOGIN.search(http.excerpt(reply.body))
+    if status in {401, 403} or (refused and not stated):
         text = f"{place} refused the login (HTTP {status}): {http.excerpt(reply.body)}"
         raise HttpFailure(text, outcome="denied", status=status, fix=LOGIN_FIX)
     if stated.get("status") == "error":

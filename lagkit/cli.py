@@ -22,6 +22,8 @@ from lagkit.commands.console import mute_stdout, print_error
 from lagkit.commands.doctor import doctor
 from lagkit.commands.investigate import capture, demo, investigate
 from lagkit.commands.open import open_
+from lagkit.commands.verify import verify
+from lagkit.commands.watch import watch
 from lagkit.errors import LagkitError, UsageError
 from lagkit.version import __version__
 
@@ -63,6 +65,8 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 for command in (investigate, demo, capture, doctor, open_):
+    cli.add_command(command)
+for command in (watch, verify):
     cli.add_command(command)
 
 

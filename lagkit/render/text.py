@@ -49,6 +49,8 @@ SAFETY = {
     "data_loss": "LOSES DATA",
     "irreversible": "CANNOT BE UNDONE",
 }
+CONDITION = {"met": "met", "not_met": "NOT MET", "cannot_tell": "look yourself"}
+"""Whether a precondition held, as it stands before it."""
 
 
 def first_screen(verdict: Verdict) -> str:

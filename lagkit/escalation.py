@@ -57,7 +57,7 @@ def when(contact: Contact) -> When:
 
 def due(verdict: Verdict, runbook: Runbook) -> Escalation | None:
     """Return who is to be told at the end of the incident's window; None: nobody."""
-    if verdict.verdict.cause == NONE or verdict.state in ("healthy",) or not runbook.contacts:
+    if verdict.verdict.cause == NONE or verdict.state == "healthy" or not runbook.contacts:
         return None
     elapsed = elapsed_seconds(verdict)
     reached: list[tuple[Contact, str]] = []
@@ -119,10 +119,14 @@ def message(verdict: Verdict, runbook: Runbook) -> str:
         at = clock(verdict.onset.at)
         since = f"since {at}, for {duration(elapsed)}"
     lines = [
-        f"{screen.STATES[verdict.state]}: consumer group {printable(reference.group, limit=80)} "
-        f"lags on {topics} ({since})",
-        f"Promise: nothing unread older than {duration(group.promise_seconds)}; criticality "
-        f"{group.criticality}",
+        (
+            f"{screen.STATES[verdict.state]}: consumer group {printable(reference.group, limit=80)} "
+            f"lags on {topics} ({since})"
+        ),
+        (
+            f"Promise: nothing unread older than {duration(group.promise_seconds)}; criticality "
+            f"{group.criticality}"
+        ),
         f"What: {screen.headline_text(verdict)}"
         + (f" ({percent(headline.likelihood)})" if headline.cause != UNKNOWN else ""),
         f"Impact: {screen.impact_text(verdict)}",

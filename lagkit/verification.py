@@ -6,6 +6,7 @@ that could not be looked at is *not checked*, which is no pass: it says what wou
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -125,7 +126,9 @@ def _lag(before: Incident, now: Result) -> tuple[LineStatus, str, str]:
     earlier = _lag_then(before)
     then = "" if earlier is None else f"; {count(earlier)} at the end of the incident"
     net = flow.drain.net_per_second if flow.drain is not None else float("nan")
-    moves = f", {'falling' if net > 0 else 'rising'} by {number(abs(net))}/s" if net == net else ""  # noqa: PLR0124 - NaN
+    moves = ""
+    if math.isfinite(net):
+        moves = f", {'falling' if net > 0 else 'rising'} by {number(abs(net))}/s"
     text = f"{count(lag)} unread, {verdict.state}{moves}{then}"
     if verdict.state in BAD_STATES:
         return "failed", text, source

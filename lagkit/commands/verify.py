@@ -1,4 +1,4 @@
-"""``lagkit verify``: is it over? The checklist after an incident, against the systems as they are."""
+"""``lagkit verify``: is it over? The checklist after an incident, against live systems."""
 
 from __future__ import annotations
 

@@ -159,8 +159,10 @@ def screen(progress: Progress, *, height: int, width: int, heading: str = "") ->
     facts = [
         (
             "lag",
-            f"{count(progress.lag_messages)} messages{untouched(progress)}, "
-            f"{rate(progress.net_per_second)}",
+            (
+                f"{count(progress.lag_messages)} messages{untouched(progress)}, "
+                f"{rate(progress.net_per_second)}"
+            ),
         ),
         ("oldest", f"{age(progress)} unread"),
         ("caught up", eta(progress)),

@@ -49,6 +49,8 @@ class Situation:
     partitions: int
     usual_members: int | None
     stuck: tuple[tuple[str, int], ...] = ()
+    pinned: bool = False
+    """An open transaction holds readers back: there is no record to skip."""
     worst_share: float = math.nan
     waits_for: tuple[str, ...] = ()
     """What the consumer waits for, by name."""
@@ -67,7 +69,7 @@ def prospects(situation: Situation) -> tuple[Prospect, ...]:
     if situation.unread is None or situation.drained:
         return ()
     found = [_nothing(situation), _restore(situation)]
-    if situation.stuck:
+    if situation.stuck and not situation.pinned:
         found.append(_skip(situation))
     found += [_scale(situation), _add_partitions(situation), _give_up(situation)]
     return tuple(found)
@@ -197,6 +199,8 @@ def _scale(situation: Situation) -> Prospect:
     capacity = each * partitions
     outlook, seconds = _outlook(situation, capacity)
     text = _words(situation, outlook, seconds, capacity)
+    if not members and outlook == "drains":
+        text += ", if they can run and reach the brokers again"
     fewest = _fewest(situation, each)
     if outlook == "drains" and fewest is not None and fewest < partitions:
         text += f"; from {plural(fewest, 'member')} on it drains at all"

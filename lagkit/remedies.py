@@ -323,6 +323,7 @@ def situation(
         partitions=partitions,
         usual_members=None if usual_members is None else round(usual_members),
         stuck=tuple(stuck),
+        pinned="last_stable_offset_pinned" in present,
         worst_share=float(lag.max() / lag.sum()) if lag.sum() > 0 else float("nan"),
         waits_for=tuple(entry.name for entry in group.downstream),
         waits_in_trouble=bool(present & {"downstream_slow", "downstream_failing"}),

@@ -127,7 +127,7 @@ def _lag(before: Incident, now: Result) -> tuple[LineStatus, str, str]:
     then = "" if earlier is None else f"; {count(earlier)} at the end of the incident"
     net = flow.drain.net_per_second if flow.drain is not None else float("nan")
     moves = ""
-    if math.isfinite(net):
+    if math.isfinite(net) and abs(net) >= 0.05:
         moves = f", {'falling' if net > 0 else 'rising'} by {number(abs(net))}/s"
     text = f"{count(lag)} unread, {verdict.state}{moves}{then}"
     if verdict.state in BAD_STATES:
@@ -178,7 +178,8 @@ def _commits(now: Result) -> tuple[LineStatus, str, str]:
             f"{row.topic}/{int(row.partition)} at {row.committed_offset:.0f} ({row.status})"
             for row in stuck.head(6).itertuples()
         )
-        return "failed", f"{plural(len(stuck), 'partition')} stand still: {named}", source
+        verb = "partition stands" if len(stuck) == 1 else "partitions stand"
+        return "failed", f"{len(stuck)} {verb} still: {named}", source
     moved = _moved(now)
     behind = int((status["lag_messages"] > 0).sum())
     if not moved:

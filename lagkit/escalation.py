@@ -118,11 +118,9 @@ def message(verdict: Verdict, runbook: Runbook) -> str:
     if verdict.onset is not None:
         at = clock(verdict.onset.at)
         since = f"since {at}, for {duration(elapsed)}"
+    who = printable(reference.group, limit=80)
     lines = [
-        (
-            f"{screen.STATES[verdict.state]}: consumer group {printable(reference.group, limit=80)} "
-            f"lags on {topics} ({since})"
-        ),
+        f"{screen.STATES[verdict.state]}: consumer group {who} lags on {topics} ({since})",
         (
             f"Promise: nothing unread older than {duration(group.promise_seconds)}; criticality "
             f"{group.criticality}"

@@ -413,7 +413,8 @@ def _states(table: pd.DataFrame, units: pd.DataFrame, promise: float) -> pd.Data
     that is the lag less the records of that time.
     """
     lag, age = table["lag_messages"], table["time_lag_seconds"]
-    fresh = (lag <= 0) | (age <= promise)
+    # an age that is only known from below is no proof of being young
+    fresh = (lag <= 0) | ((age <= promise) & ~table["censored"].astype(bool))
     left = (lag - table["produce_per_second"].fillna(0.0) * promise).clip(lower=1.0)
     table["left"] = left.where(~fresh & lag.notna(), 0.0)
     consuming = units.set_index("unit")["consuming"] if len(units) else pd.Series(dtype="bool")

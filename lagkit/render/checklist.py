@@ -18,11 +18,10 @@ _INDENT = " " * 4
 
 def checklist(found: Verification) -> str:
     """Return the checklist of *found*, and in its last line whether it is over."""
+    about = printable(found.incident, limit=60)
+    at = clock(found.at, seconds=True)
     lines = [
-        (
-            f"{printable(found.group, limit=60)}   incident {printable(found.incident, limit=60)}   "
-            f"checked {clock(found.at, seconds=True)}"
-        ),
+        f"{printable(found.group, limit=60)}   incident {about}   checked {at}",
         "",
     ]
     for line in found.lines:

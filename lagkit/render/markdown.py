@@ -165,8 +165,8 @@ def _prospects(report: Report) -> list[str]:
     return [
         "## What would drain it",
         (
-            "From the rates of this incident. A capacity is only seen while there is a backlog, so it "
-            "is the least that can be read."
+            "From the rates of this incident. A capacity is only seen while there is a backlog, so "
+            "it is the least that can be read."
         ),
         table(("if", "caught up", "cost"), rows),
     ]

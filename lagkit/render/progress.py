@@ -60,7 +60,7 @@ def age(progress: Progress | PartitionProgress) -> str:
 def eta(progress: Progress) -> str:
     """Return when it will be over, with its interval and the time that is left."""
     if progress.eta is None:
-        return progress.eta_note
+        return printable(progress.eta_note, limit=200)
     at, now = progress.eta, progress.at
     left = (at.mid - now).total_seconds()
     low, mid, high = (clock(moment, near=now, seconds=True) for moment in (at.low, at.mid, at.high))

@@ -120,8 +120,8 @@ def _gaps(standing: Standing, shown: Sequence[Shown]) -> list[str]:
     return [
         "",
         (
-            f"No record lies at offset {standing.committed} itself: compacted away, or the mark of a "
-            f"transaction{then}. A consumer steps over it by itself."
+            f"No record lies at offset {standing.committed} itself: compacted away, or the mark of "
+            f"a transaction{then}. A consumer steps over it by itself."
         ),
     ]
 

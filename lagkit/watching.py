@@ -35,6 +35,8 @@ UNTOUCHED_SECONDS = 30.0
 has been caught up for this long the member has had the time, and left those records on purpose."""
 KEPT_SECONDS = 3600.0
 """History that the looks are kept for; older log ends only matter to older records."""
+TURN_SECONDS = 30.0
+"""A partition waits its turn while its member has others to catch up with, and for so long after."""
 FROZEN = ("STALL", "STOP", "STALL_OR_STOP")
 
 
@@ -134,6 +136,7 @@ class Watch:
     _caught_up: int = 0
     _caught_up_since: pd.Timestamp | None = None
     _worse_since: pd.Timestamp | None = None
+    _busy: dict[str, pd.Timestamp] = field(default_factory=dict)
     _last: Progress | None = None
 
     def add(
@@ -239,7 +242,8 @@ class Watch:
             for topic, number in zip(table["topic"], table["partition"], strict=True)
         ]
         units = _drain_of_units(live, table, at, window, turn)
-        table = _states(table, units, self.promise_seconds)
+        waits = self._turns(table, at)
+        table = _states(table, units, waits, self.promise_seconds)
         table["most"] = self._greatest(table)
         untouched = _untouched(live, table)
         total = float(table["lag_messages"].sum(min_count=1))
@@ -273,6 +277,16 @@ class Watch:
             growing=surely and not caught_up,
             fault=fault,
             untouched_messages=untouched,
+        )
+
+    def _turns(self, table: pd.DataFrame, at: pd.Timestamp) -> pd.Series:
+        """Return whether each partition's member is, or just was, catching up with others."""
+        moving = ~table["status"].isin(FROZEN) & ~_fresh(table, self.promise_seconds)
+        for unit in table.loc[moving & table["lag_messages"].notna(), "unit"].unique():
+            self._busy[unit] = at
+        since = table["unit"].map(self._busy)
+        return since.notna() & (
+            (at - pd.to_datetime(since, utc=True)).dt.total_seconds() <= TURN_SECONDS
         )
 
     def _greatest(self, table: pd.DataFrame) -> pd.Series:
@@ -402,34 +416,37 @@ def _drain_of_units(
     ].set_index("unit")
     units["looks"] = by.size()
     units["commit_gap"] = (span / moves).where(moves > 0)
-    units["consuming"] = moves > 0
     return units.reset_index()
 
 
-def _states(table: pd.DataFrame, units: pd.DataFrame, promise: float) -> pd.DataFrame:
+def _fresh(table: pd.DataFrame, promise: float) -> pd.Series:
+    """Return whether nothing unread of a partition is older than the promise.
+
+    An age that is only known from below is no proof of being young.
+    """
+    young = (table["time_lag_seconds"] <= promise) & ~table["censored"].astype(bool)
+    return (table["lag_messages"] <= 0) | young
+
+
+def _states(
+    table: pd.DataFrame, units: pd.DataFrame, waits: pd.Series, promise: float
+) -> pd.DataFrame:
     """Return *table* with each partition's state, and give *units* what they have left to read.
 
     Left is what must be read until nothing is older than the promise: with a steady production
     that is the lag less the records of that time.
     """
-    lag, age = table["lag_messages"], table["time_lag_seconds"]
-    # an age that is only known from below is no proof of being young
-    fresh = (lag <= 0) | ((age <= promise) & ~table["censored"].astype(bool))
+    lag, fresh = table["lag_messages"], _fresh(table, promise)
     left = (lag - table["produce_per_second"].fillna(0.0) * promise).clip(lower=1.0)
     table["left"] = left.where(~fresh & lag.notna(), 0.0)
-    consuming = units.set_index("unit")["consuming"] if len(units) else pd.Series(dtype="bool")
-    served = table["unit"].map(consuming).fillna(False).astype(bool)
     frozen = table["status"].isin(FROZEN)
-    # its member moves on in the others: with records left there it is their turn now
-    busy = table.loc[~frozen & (lag > 0)].groupby("unit")["lag_messages"].sum()
-    others_wait = table["unit"].map(busy).fillna(0.0) > 0
     table["state"] = np.select(
         [
             table["status"] == "NO_COMMIT",
             table["status"] == "UNKNOWN",
             table["status"] == "LOST",
             fresh,
-            frozen & ~(served & others_wait),
+            frozen & ~waits,
             frozen,
             table["net_per_second"] < -SLOWEST,
         ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -54,7 +55,9 @@ def send(address: str, title: str, body: str) -> Sent:
         msg = "The library that sends messages is not installed."
         raise UsageError(msg, hint=f"Run: {EXTRA}") from None
     place = place_of(address)
-    with _overheard() as said:
+    with _overheard() as said, warnings.catch_warnings():
+        # it loads its services now, and some of them import what Python gives up one day
+        warnings.simplefilter("ignore", DeprecationWarning)
         messenger = apprise.Apprise()
         if not messenger.add(address):
             msg = f"{place} is no address that a message can be sent to."

@@ -36,7 +36,7 @@ has been caught up for this long the member has had the time, and left those rec
 KEPT_SECONDS = 3600.0
 """History that the looks are kept for; older log ends only matter to older records."""
 TURN_SECONDS = 30.0
-"""A partition waits its turn while its member has others to catch up with, and for so long after."""
+"""A partition waits its turn while its member catches up with others, and for so long after."""
 FROZEN = ("STALL", "STOP", "STALL_OR_STOP")
 
 

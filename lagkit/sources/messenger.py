@@ -92,11 +92,13 @@ def _overheard() -> Iterator[list[str]]:
     before = log.propagate, log.level
     log.addHandler(ear)
     log.propagate = False
+    log.setLevel(logging.WARNING)
     try:
         yield ear.said
     finally:
         log.removeHandler(ear)
-        log.propagate, _ = before
+        log.propagate, level = before
+        log.setLevel(level)
 
 
 def _why(said: list[str]) -> str:

@@ -135,8 +135,8 @@ def run(place: Place, verb: str, tmp_path: Path, *more: object) -> command.Run:
 
 
 def test_a_drain_is_watched_to_its_end_within_the_interval_of_its_eta(place, over) -> None:
-    place.produce(3000)
-    thread = place.drain(200, over)
+    place.produce(6000)
+    thread = place.drain(150, over)
     with place.follower() as follower:
         watching = place.watch()
         found = list(looks(follower, watching, 90))

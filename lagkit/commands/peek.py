@@ -121,8 +121,9 @@ def _standing(look: Look, group: str, topic: str | None, partition: int) -> Stan
         if look.fault and look.state == "Unknown":
             msg = f"Where {group!r} stands could not be read: {look.fault}"
             raise NoSourceReadable(msg, hint="`lagkit doctor` says what to mend.")
-        msg = f"The group {group!r} has committed nothing on these brokers."
-        raise NothingThere(msg, hint="Check its name, and give --topic T if it never committed.")
+        where = f"in a topic {topic!r}" if topic else "on these brokers"
+        msg = f"The group {group!r} has committed nothing {where}."
+        raise NothingThere(msg, hint="Check the names; `lagkit capture` offers near ones.")
     here = rows.loc[rows["partition"] == partition]
     topics = sorted(here["topic"].unique())
     if not topics:

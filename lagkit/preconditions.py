@@ -109,6 +109,14 @@ def _logs_saved(captured: Captured) -> Told:
     return _NOTHING
 
 
+def _poll_interval(captured: Captured) -> Told:
+    """Return whether the log says so; that it does not is no answer to how long a batch takes."""
+    check = captured.checks.get("poll_interval_exceeded")
+    if check is None or check.outcome == "not_checked":
+        return _NOTHING
+    return ("met" if check.outcome == "present" else "cannot_tell"), _seen(check)
+
+
 CHECKS: Mapping[str, Callable[[Captured], Told]] = {
     "members_below_partitions": _members_below_partitions,
     "members_equal_partitions": _members_equal_partitions,
@@ -121,7 +129,7 @@ CHECKS: Mapping[str, Callable[[Captured], Told]] = {
     ),
     "rollout_before_onset": lambda c: _outcome(c, "rollout_before_onset", good="present"),
     "pods_do_not_crash": lambda c: _outcome(c, "containers_failing", good="absent"),
-    "poll_interval_exceeded": lambda c: _outcome(c, "poll_interval_exceeded", good="present"),
+    "poll_interval_exceeded": _poll_interval,
     "handling_is_not_slow": lambda c: _outcome(
         c, "poll_interval_exceeded", "downstream_slow", good="absent"
     ),

@@ -92,12 +92,18 @@ def _outlook(situation: Situation, capacity: float) -> tuple[Outlook, float | No
     return ("drains", seconds) if math.isfinite(seconds) else ("never", None)
 
 
-def _words(situation: Situation, outlook: Outlook, seconds: float | None, capacity: float) -> str:
+def _words(
+    situation: Situation,
+    outlook: Outlook,
+    seconds: float | None,
+    capacity: float,
+    reads: str = "would read",
+) -> str:
     written = f"{number(situation.produce_per_second)}/s are written"
     if outlook == "drains":
-        return f"caught up in {duration(seconds)}: it would read {number(capacity)}/s, {written}"
+        return f"caught up in {duration(seconds)}: it {reads} {number(capacity)}/s, {written}"
     if outlook == "never":
-        return f"never: it would read {number(capacity)}/s and {written}"
+        return f"never: it {reads} {number(capacity)}/s and {written}"
     return "not known: no rate was measured"
 
 
@@ -117,7 +123,7 @@ def _nothing(situation: Situation) -> Prospect:
         NOTHING,
         "Nothing changes",
         outlook,
-        _words(situation, outlook, seconds, capacity),
+        _words(situation, outlook, seconds, capacity, "reads"),
         members=situation.members,
         capacity_per_second=_known(capacity),
         catch_up_seconds=seconds,

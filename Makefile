@@ -74,7 +74,7 @@ lab-status: $(FULL) ## each server: state, endpoint, pid, log
 lock: ## write requirements.lock anew from the newest versions allowed
 	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	$(PYTHON) -m venv "$$scratch"; \
-	"$$scratch/bin/python" -m pip install --quiet --upgrade --editable '.[notebook,pdf,dev]'; \
+	"$$scratch/bin/python" -m pip install --quiet --upgrade --editable '.[notebook,pdf,notify,schemas,dev]'; \
 	{ echo '# Versions lagkit is tested with, used as pip constraints. Written by: make lock'; \
 	  "$$scratch/bin/python" -m pip freeze --all --exclude-editable \
 	  | grep -E '^[A-Za-z0-9_.-]+==' | grep -viE '^(pip|setuptools)=='; } > requirements.lock

@@ -21,7 +21,11 @@ import click
 from lagkit.commands.console import mute_stdout, print_error
 from lagkit.commands.doctor import doctor
 from lagkit.commands.investigate import capture, demo, investigate
+from lagkit.commands.notify import notify
 from lagkit.commands.open import open_
+from lagkit.commands.peek import peek
+from lagkit.commands.verify import verify
+from lagkit.commands.watch import watch
 from lagkit.errors import LagkitError, UsageError
 from lagkit.version import __version__
 
@@ -63,6 +67,8 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 for command in (investigate, demo, capture, doctor, open_):
+    cli.add_command(command)
+for command in (watch, verify, peek, notify):
     cli.add_command(command)
 
 

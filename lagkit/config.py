@@ -247,6 +247,9 @@ class Settings(BaseSettings):
     downstream: dict[str, str] = Field(default_factory=dict)
     """Name in the runbook → base URL, e.g. ``awx = "https://awx.example"``."""
     downstream_login: dict[str, HttpLogin] = Field(default_factory=dict)
+    schema_registry: str | None = None
+    """Base URL of a schema registry that speaks Confluent's API; `lagkit peek` decodes by it."""
+    schema_registry_login: HttpLogin = HttpLogin()
     probes: tuple[Probe, ...] = ()
     """Questions of one's own about what a group waits for."""
     latencies: tuple[Latency, ...] = ()

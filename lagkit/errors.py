@@ -8,6 +8,8 @@
     ├── NoSourceReadable          4  every configured source failed
     └── ReportFailed              5  the verdict is written, the report is not
 
+Two statuses more are answers and no errors: ``GETTING_WORSE`` and ``TIMED_OUT``.
+
 A source that cannot answer is not an error: it is a finding, carried in the incident's coverage.
 Texts say what failed, where, how long it was tried, what goes on without it and what to do next;
 never a secret.
@@ -16,6 +18,11 @@ never a secret.
 from __future__ import annotations
 
 from typing import ClassVar
+
+GETTING_WORSE = 6
+"""``watch``: the backlog grows; ``verify``: a check failed. It is not over."""
+TIMED_OUT = 7
+"""``watch``: neither caught up nor getting worse when its time was over."""
 
 
 class LagkitError(Exception):

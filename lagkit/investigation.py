@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import pandas as pd
 
-from lagkit import clocks, frames, model, monitoring, ranking, remedies, signals
+from lagkit import clocks, escalation, frames, model, monitoring, ranking, remedies, signals
 from lagkit import flow as flows
 from lagkit.causes import NONE, UNKNOWN, Catalogue, catalogue
 from lagkit.incident import Gap, Incident
 from lagkit.left_topics import without_left_topics
 from lagkit.measurement import Flow, measure
 from lagkit.ownership import owners
+from lagkit.preconditions import Captured
+from lagkit.prospects import prospects
 from lagkit.runbook import Group
 from lagkit.version import __version__
 
@@ -139,13 +141,23 @@ def investigate(incident: Incident) -> Result:
     members = incident.group_state.loc[
         incident.group_state["group"] == incident.group, "member_count"
     ].dropna()
+    now = float(members.iloc[-1]) if len(members) else None
+    usual = remedies.usual_members(seen, context.onset_earliest)
     names = remedies.names(
+        incident, ranked.findings, unread=impact.lag_messages_now, members=now, usual_members=usual
+    )
+    situation = remedies.situation(
         incident,
+        flow,
+        checks,
         ranked.findings,
         unread=impact.lag_messages_now,
-        members=float(members.iloc[-1]) if len(members) else None,
-        usual_members=remedies.usual_members(seen, context.onset_earliest),
+        members=now,
+        usual_members=usual,
+        onset=context.onset_earliest,
     )
+    outlooks = prospects(situation) if ranked.top.cause != NONE else ()
+    captured = Captured(seen, situation, {check.kind: check for check in checks})
     verdict = model.Verdict(
         incident=model.IncidentReference(
             incident.id,
@@ -164,14 +176,16 @@ def investigate(incident: Incident) -> Result:
         findings=ranked.findings,
         impact=impact,
         forecast=_forecast(incident, flow),
-        actions=remedies.actions(incident.runbook, ranked.causes, names),
+        actions=remedies.actions(incident.runbook, ranked.causes, names, captured, outlooks),
         do_not=remedies.do_not(incident.runbook, ranked.causes, names),
         sources=_sources(incident),
         not_checked=_not_checked(seen, checks, known, suspected),
         checks=checks,
         next_check=ranked.next_check,
         suspicions=suspected,
+        prospects=outlooks,
     )
+    verdict = replace(verdict, escalation=escalation.due(verdict, incident.runbook))
     return Result(incident, verdict, flow, owned, group, known)
 
 

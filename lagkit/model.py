@@ -23,6 +23,8 @@ CheckStatus = Literal["validated", "invalidated", "inconclusive", "not_checked"]
 Role = Literal["primary", "contributing", "mechanism", "none"]
 Confidence = Literal["high", "moderate", "low"]
 Safety = Literal["read_only", "disruptive", "data_loss", "irreversible"]
+ConditionStatus = Literal["met", "not_met", "cannot_tell"]
+Outlook = Literal["drains", "never", "no_gain", "at_once", "unknown"]
 SourceName = Literal["prometheus", "kafka", "kubernetes", "downstream"]
 
 
@@ -150,8 +152,43 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that must hold before a command is run, and whether it did when it was captured.
+
+    ``seen`` is what that was read from; "" where nothing that was captured can tell.
+    """
+
+    text: str
+    status: ConditionStatus
+    seen: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What one thing that can be done would gain and cost, by this incident's own numbers.
+
+    ``outlook``: ``drains`` in ``catch_up_seconds`` from the end of the window; ``never``, it reads
+    no faster than is written; ``no_gain``, it changes nothing of this backlog; ``at_once``, it
+    gives the backlog up; ``unknown``. ``capacity_per_second`` is what the group would then read.
+    """
+
+    id: str
+    title: str
+    outlook: Outlook
+    statement: str
+    cost: str = ""
+    members: int | None = None
+    capacity_per_second: float | None = None
+    catch_up_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
-    """A command for a person to run, never run by lagkit."""
+    """A command for a person to run, never run by lagkit.
+
+    ``preconditions`` are the runbook's words; ``conditions`` the same and lagkit's own, checked
+    against what was captured. ``gain`` and ``cost`` are those of the prospect it serves.
+    """
 
     command: str
     why: str
@@ -159,6 +196,28 @@ class Action:
     preconditions: tuple[str, ...] = ()
     title: str = ""
     cause: str = ""
+    conditions: tuple[Condition, ...] = ()
+    prospect: str = ""
+    """``id`` of the prospect that it brings about; "" where it only looks."""
+    gain: str = ""
+    cost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """Who is to be told by now, why they, and a message ready to be pasted.
+
+    ``also`` are the other levels that are due; ``later`` those that are not, with when.
+    """
+
+    level: str
+    who: str
+    contact: str
+    why: str
+    message: str
+    also: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    elapsed_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +285,10 @@ class Verdict:
     next_check: str = ""
     suspicions: tuple[Suspicion, ...] = ()
     """Monitoring that told an untruth; none of it is evidence here."""
+    prospects: tuple[Prospect, ...] = ()
+    """What can be done about the backlog, safest first."""
+    escalation: Escalation | None = None
+    """None: there is no incident to tell of, or the runbook names nobody."""
     schema: str = SCHEMA
 
     def cause(self, name: str) -> RankedCause:

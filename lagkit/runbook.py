@@ -101,6 +101,10 @@ class Contact(_Model):
     who: str
     when: str
     contact: str
+    after_minutes: float | None = Field(None, ge=0)
+    """Told once the incident is this old; None: read from the words of ``when``, if they say it."""
+    causes: tuple[Name, ...] = ()
+    """Told when one of these is ranked first; empty: read from the words of ``when`` too."""
 
 
 class Remedy(_Model):
@@ -115,6 +119,8 @@ class Remedy(_Model):
     why: Template
     safety: Safety
     preconditions: tuple[Template, ...] = ()
+    checked_by: tuple[str, ...] = ()
+    """For each precondition the check of ``lagkit.preconditions`` that can tell; "": a person."""
 
 
 class DoNot(_Model):
@@ -137,6 +143,11 @@ class Commands(_Model):
 
     rpk: str = "rpk"
     kubectl: str = "kubectl"
+
+    @property
+    def rpk_stdin(self) -> str:
+        """How rpk is reached when it must be given its standard input."""
+        return self.rpk.replace("kubectl exec ", "kubectl exec -i ", 1)
 
 
 class Runbook(_Model):

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from lagkit.render.text import CONDITION
 from lagkit.wording import clock, number, percent, printable
 
 if TYPE_CHECKING:
     from lagkit.charts.reading import Investigated
+    from lagkit.model import Condition
 
 _TEXT_CHARACTERS = 1000
 
@@ -143,17 +145,34 @@ def actions(result: Investigated) -> Sheet:
             action.title,
             action.command,
             action.safety.replace("_", " "),
-            "; ".join(action.preconditions),
+            "; ".join(_condition(entry) for entry in action.conditions)
+            or "; ".join(action.preconditions),
+            action.gain,
+            action.cost,
             action.why,
         )
         for action in verdict.actions
     ]
-    rows += [("Do not", "", "", "", text) for text in verdict.do_not]
+    rows += [("Do not", "", "", "", "", "", text) for text in verdict.do_not]
     return _sheet(
         "actions",
         "Commands for a person; lagkit runs none of them",
-        ("action", "command", "safety", "only if", "why"),
+        ("action", "command", "safety", "only if", "gain", "cost", "why"),
         rows,
+    )
+
+
+def _condition(entry: Condition) -> str:
+    return f"{CONDITION[entry.status]}: {entry.text}" + (f" ({entry.seen})" if entry.seen else "")
+
+
+def prospects(result: Investigated) -> Sheet:
+    """Return what each thing that can be done would gain and cost."""
+    return _sheet(
+        "prospects",
+        "What would drain it, by the rates of this incident",
+        ("if", "caught up", "cost"),
+        ((entry.title, entry.statement, entry.cost) for entry in result.verdict.prospects),
     )
 
 
@@ -197,6 +216,7 @@ SHEETS: Mapping[str, Callable[[Investigated], Sheet]] = {
     "findings": findings,
     "ranking": ranking,
     "actions": actions,
+    "prospects": prospects,
     "blind-spots": blind_spots,
     "queries": queries,
 }

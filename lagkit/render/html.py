@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lagkit.charts import evidence_weights, sign_of
 from lagkit.figure.interactive import plotly_json
-from lagkit.render.text import LABEL, SAFETY, STATES
+from lagkit.render.text import CONDITION, LABEL, SAFETY, STATES
 from lagkit.resources import resource_path
 from lagkit.wording import clock, count, duration, number, onset_text, percent, visible
 
@@ -67,6 +67,7 @@ def render_html(report: Report, *, interactive: bool = True) -> str:
             matrix=_matrix(report),
             states=STATES,
             safety=SAFETY,
+            conditions=CONDITION,
             status=STATUS,
         )
     )

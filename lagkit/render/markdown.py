@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lagkit.charts import sign_of
 from lagkit.render.html import STATUS, measured, strongest
-from lagkit.render.text import SAFETY
+from lagkit.render.text import CONDITION, SAFETY
 from lagkit.wording import clock, count, duration, percent, plural, printable, visible
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def render_markdown(report: Report) -> str:
         fenced(report.first_screen),
         "## What to do",
         *_actions(report),
+        *_prospects(report),
+        *_escalation(report),
         *_distrust(report),
         "## Charts in words",
         "All times are UTC. The pictures are in `report.html`.",
@@ -132,12 +134,52 @@ def _actions(report: Report) -> list[str]:
             f"({SAFETY[action.safety]})"
         )
         parts.append(escape(action.why))
-        if action.preconditions:
+        if action.gain or action.cost:
+            told = (("Gain", action.gain), ("Cost", action.cost))
+            parts.append(bullets(f"{name}: {escape(text)}" for name, text in told if text))
+        if action.conditions:
+            parts.append(
+                "Only if (as it was when captured):\n"
+                + bullets(
+                    f"**{CONDITION[entry.status]}**: {escape(entry.text)}"
+                    + (f" ({escape(entry.seen)})" if entry.seen else "")
+                    for entry in action.conditions
+                )
+            )
+        elif action.preconditions:
             parts.append("Only if:\n" + bullets(escape(text) for text in action.preconditions))
         parts.append(fenced(action.command, "sh"))
     if verdict.do_not:
         parts += ["### Do not", bullets(escape(text) for text in verdict.do_not)]
     return parts
+
+
+def _prospects(report: Report) -> list[str]:
+    prospects = report.verdict.prospects
+    if not prospects:
+        return []
+    rows = [
+        (escape(entry.title), escape(entry.statement), escape(entry.cost) or "–")
+        for entry in prospects
+    ]
+    return [
+        "## What would drain it",
+        (
+            "From the rates of this incident. A capacity is only seen while there is a backlog, so "
+            "it is the least that can be read."
+        ),
+        table(("if", "caught up", "cost"), rows),
+    ]
+
+
+def _escalation(report: Report) -> list[str]:
+    due = report.verdict.escalation
+    if due is None:
+        return []
+    lines = [f"**{escape(f'{due.level} {due.who}')}** ({escape(due.contact)}): {escape(due.why)}"]
+    lines += [f"also due: {escape(text)}" for text in due.also]
+    lines += [f"not yet: {escape(text)}" for text in due.later]
+    return ["## Who to tell", bullets(lines), fenced(due.message)]
 
 
 def _distrust(report: Report) -> list[str]:

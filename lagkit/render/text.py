@@ -35,6 +35,13 @@ LONGEST_COMMAND = 200
 UNKNOWN_CAUSE = "unknown"
 _NEXT = "  next"
 
+_SHORT = {
+    "restore": "read as before",
+    "skip_record": "record skipped",
+    "scale": "more members",
+}
+"""Prospects that fit into the line about the catch-up."""
+
 STATES = {
     "growing": "STILL GROWING",
     "draining": "DRAINING",
@@ -49,6 +56,8 @@ SAFETY = {
     "data_loss": "LOSES DATA",
     "irreversible": "CANNOT BE UNDONE",
 }
+CONDITION = {"met": "met", "not_met": "NOT MET", "cannot_tell": "look yourself"}
+"""Whether a precondition held, as it stands before it."""
 
 
 def first_screen(verdict: Verdict) -> str:
@@ -63,7 +72,7 @@ def first_screen(verdict: Verdict) -> str:
         _line(_NEXT, verdict.next_check) if verdict.next_check else "",
         f"{'RUN':<{LABEL}}{_run(verdict.actions)}",
         _line("DEADLINE", deadline_text(verdict)),
-        _line("CATCH-UP", catch_up_text(verdict)),
+        _line("CATCH-UP", _catch_up(verdict)),
         _line("IMPACT", impact_text(verdict)),
         _line("DO NOT", _joined(_without_label(verdict.do_not))) if verdict.do_not else "",
         _line("NOT CHECKED", _joined(verdict.not_checked)) if verdict.not_checked else "",
@@ -136,6 +145,22 @@ def catch_up_text(verdict: Verdict) -> str:
     if net < 0:
         return f"never at this rate: the backlog grows by {number(-net)} messages/s"
     return f"not within reach at this rate: the backlog shrinks by {number(net)} messages/s"
+
+
+def _catch_up(verdict: Verdict) -> str:
+    """Return :func:`catch_up_text`, and what would help or not, as far as the line has room."""
+    text = catch_up_text(verdict)
+    for prospect in verdict.prospects:
+        name = _SHORT.get(prospect.id)
+        if name is None or prospect.outlook not in ("drains", "never", "no_gain"):
+            continue
+        words = {"never": "never", "no_gain": "no gain"}
+        longer = f"{text}; {name}: {words.get(prospect.outlook, '')}" + (
+            duration(prospect.catch_up_seconds) if prospect.outlook == "drains" else ""
+        )
+        if len(longer) <= WIDTH - LABEL:
+            text = longer
+    return text
 
 
 def impact_text(verdict: Verdict) -> str:

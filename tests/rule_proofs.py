@@ -132,7 +132,7 @@ def _test(situation: Situation, dialect: Dialect, ruleset: Ruleset) -> dict[str,
                 "eval_time": f"{minute}m",
                 "exp_samples": [
                     {
-                        "labels": metric + _braces({"group": GROUP, "topic": topic}),
+                        "labels": metric + braces({"group": GROUP, "topic": topic}),
                         "value": value,
                     }
                     for topic, value in sorted(topics.items())
@@ -163,10 +163,11 @@ def _fired(
 
 
 def _labels(labels: Mapping[str, str]) -> str:
-    return "ALERTS" + _braces(labels)
+    return "ALERTS" + braces(labels)
 
 
-def _braces(labels: Mapping[str, str]) -> str:
+def braces(labels: Mapping[str, str]) -> str:
+    """Return *labels* as a selector's."""
     inside = ", ".join(f"{key}={quoted(value)}" for key, value in labels.items())
     return f"{{{inside}}}"
 
@@ -181,7 +182,7 @@ def _series(situation: Situation, dialect: Dialect) -> dict[str, str]:
     def write(concept: str, labels: Mapping[str, str], numbers: Numbers) -> None:
         for name in found.metrics(concept)[:1]:
             factor = dialect.factor.get(name, 1.0)
-            key = name + _braces({k: v for k, v in labels.items() if v})
+            key = name + braces({k: v for k, v in labels.items() if v})
             series.setdefault(key, _written([n if n is None else n / factor for n in numbers]))
 
     match dialect.granularity:
@@ -253,13 +254,13 @@ def _state(
     if dialect.state.codes:
         codes = {state: code for code, state in dialect.state.codes.items()}
         values = [n if n is None else codes["Stable" if n else "Empty"] for n in numbers]
-        series[name + _braces({dialect.group: group})] = _written(values)
+        series[name + braces({dialect.group: group})] = _written(values)
         return
     for state, wanted in (("stable", True), ("empty", False)):
         here = [1.0 if n is not None and bool(n) is wanted else None for n in numbers]
         if any(n is not None for n in here):
             labels = {dialect.group: group, dialect.state.label: state}
-            series[name + _braces(labels)] = _written(here)
+            series[name + braces(labels)] = _written(here)
 
 
 def _together(

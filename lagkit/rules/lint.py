@@ -40,9 +40,8 @@ _CONCEPTS = {
     "lag_seconds": "age",
     "members": "members",
 }
-_SUMS_WITH_MINUS_ONE = re.compile(
-    r"kafka_consumer_?group_(current_)?offset_sum(_ratio)?|kafka_consumer_group_lag_sum(_ratio)?"
-)
+_SUMS_WITH_MINUS_ONE = re.compile(r"kafka_consumer_?group_(current_)?offset_sum(_ratio)?")
+_SUMS = re.compile(r"kafka_consumer_?group_lag_sum(_ratio)?")
 _LOST_WITH_LAG = frozenset({"lag", "committed", "age"})
 _LAGKIT = {
     "lagkit:unread:messages": "lag",
@@ -145,8 +144,12 @@ class _Judge:
             for concept, kind in _CONCEPTS.items():
                 if any(_is(name, known) for known in getattr(dialect, concept)):
                     return kind
+            if name in dialect.knows and "_lag" in name:
+                return "lag"
         if _SUMS_WITH_MINUS_ONE.fullmatch(name):
-            return "lag" if "_lag_" in name else "committed"
+            return "committed"
+        if _SUMS.fullmatch(name):
+            return "lag"
         declared = self._survey.types.get(name) if self._survey else None
         about_lag = re.search(r"(^|[_:])lag([_:]|$)", name) and not re.search(
             r"_(total|count|bucket|sum|info)$", name
@@ -246,8 +249,7 @@ class _Judge:
         if node.kind == "selector":
             sums = bool(_SUMS_WITH_MINUS_ONE.fullmatch(node.name))
             of_partitions = self._writes_minus_one(node.name)
-            # kafka_exporter's lag_sum leaves the -1 out; the sums of offsets never do
-            if (sums and "_lag_" not in node.name) or (of_partitions and adding and not safe):
+            if sums or (of_partitions and adding and not safe):
                 yield self._fault(
                     "minus-one", rule,
                     f"{node.name} is -1 where nothing was committed"
@@ -390,6 +392,8 @@ class _Judge:
             for node in tree.walk():
                 if _is_absent(node):
                     watched |= based(node.metrics())
+                elif node.kind == "binary" and node.name == "unless":  # there once, or elsewhere
+                    watched |= based(node.children[1].metrics())
             told = {name for name in tree.metrics() if self._kind_of(name) in _LOST_WITH_LAG}
             if not based(told) & watched:
                 for name in sorted(based(told)):

@@ -1,9 +1,9 @@
 """What promtool proves of a ruleset: situations told once, written as each exporter would see them.
 
-A situation says for each partition where the log begins and ends and where the group is, at every
-scrape; :func:`proofs` turns that into the series of the dialect at hand, with its labels, its -1 and
-its copies, and lists every alert that must fire. Alerts that the dialect cannot have are not asked
-for.
+A situation says for each partition where the log begins and ends and where the group is, at
+every scrape; :func:`proofs` turns that into the series of the dialect at hand, with its labels, its
+-1 and its copies, and lists every alert that must fire. Alerts that the dialect cannot have are not
+asked for.
 """
 
 from __future__ import annotations
@@ -245,9 +245,7 @@ def _log_labels(dialect: Dialect, topic: str, partition: int) -> dict[str, str]:
     }
 
 
-def _state(
-    dialect: Dialect, group: str, numbers: Numbers, series: dict[str, list[str]]
-) -> None:
+def _state(dialect: Dialect, group: str, numbers: Numbers, series: dict[str, list[str]]) -> None:
     if not dialect.state or dialect.members:
         return
     name = dialect.state.name.replace("{prefix}", "kminion_")

@@ -171,9 +171,7 @@ SITUATIONS: tuple[Situation, ...] = (
         (Partition(path(60, 50000, (60, 300)), _rewound()),),
         {
             39: {},
-            44: fires(
-                OffsetRewound=[{**OURS, "partition": "0"}], DeploymentWorkerLagging=[OURS]
-            ),
+            44: fires(OffsetRewound=[{**OURS, "partition": "0"}], DeploymentWorkerLagging=[OURS]),
         },
         members={GROUP: _members(60, 1)},
         unread={44: {TOPIC: 5000}},
@@ -268,10 +266,7 @@ SITUATIONS: tuple[Situation, ...] = (
         members={GROUP: _members(70, 1)},
         copies=tuple(
             Copy(
-                [
-                    value - (500 if at < 30 * PER_MINUTE else 0)
-                    for at, value in enumerate(STEADY)
-                ],
+                [value - (500 if at < 30 * PER_MINUTE else 0) for at, value in enumerate(STEADY)],
                 partition=number,
             )
             for number in range(3)

@@ -1,4 +1,4 @@
-"""Alert rules as data: what each dialect allows, what is said where it does not, and the command."""
+"""Alert rules as data: what each dialect allows, what is said where not, and the command."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ from lagkit.sources.prometheus.survey import Survey
 
 BY_ID = {dialect.id: dialect for dialect in DIALECTS}
 DEAD_PROMETHEUS = "http://127.0.0.1:1"
-NAMES = {
-    one.id: sorted(everything_of(one).names) for one in DIALECTS
-}
+NAMES = {one.id: sorted(everything_of(one).names) for one in DIALECTS}
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +166,8 @@ def test_wishes_that_no_rule_can_hold_are_refused(wishes, said):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("60s", 60), ("1h30m", 5400), ("7d", 604800), ("1500ms", 1.5), ("2w", 1209600)]
+    ("text", "seconds"),
+    [("60s", 60), ("1h30m", 5400), ("7d", 604800), ("1500ms", 1.5), ("2w", 1209600)],
 )
 def test_durations_are_read_as_prometheus_reads_them(text, seconds):
     assert seconds_of(text, "--promise") == seconds
@@ -265,8 +264,9 @@ def test_the_runbook_says_promises_critical_groups_and_who_must_be_there(capsys,
     rules = {r.get("alert", r.get("record")): r for g in yaml.safe_load(text)["groups"]
              for r in g["rules"]}  # fmt: skip
     assert "PayMentsLagging" in rules
-    assert 'absent(lagkit:committed:offset{group="pay\\"ments"})' in (
-        rules["LagMetricsMissing"]["expr"]
+    assert (
+        'absent(lagkit:committed:offset{group="pay\\"ments"})'
+        in (rules["LagMetricsMissing"]["expr"])
     )
     assert '{group="pay\\"ments"} / 300' in rules["lagkit:group_topic_promise_used:ratio"]["expr"]
 
@@ -362,7 +362,11 @@ def test_the_dashboard_has_variables_for_cluster_group_and_topic():
     assert [one["name"] for one in listed] == ["datasource", "cluster", "group", "topic"]
     assert all(one["allValue"] == ".*" for one in listed[1:])
     whole = json.loads(dashboard(ruleset("redpanda_gauges")))
-    assert [one["name"] for one in whole["templating"]["list"]] == ["datasource", "cluster", "group"]
+    assert [one["name"] for one in whole["templating"]["list"]] == [
+        "datasource",
+        "cluster",
+        "group",
+    ]
 
 
 def test_the_dashboard_marks_the_promise_and_where_loss_comes_near():

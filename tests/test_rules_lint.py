@@ -1,4 +1,4 @@
-"""``lagkit rules lint``: the seed's faults are found in anybody's rules, and nothing in good ones."""
+"""``lagkit rules lint``: the seed's faults are found in anybody's rules, none in good ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``lagkit rules``: alert rules for what the server really has; ``lagkit rules lint``: of others."""
+"""``lagkit rules``: alert rules for what a server has; ``lagkit rules lint``: others judged."""
 
 from __future__ import annotations
 

@@ -83,9 +83,7 @@ def _lacking(name: str, need: str, found: Found) -> LeftOut:
         "empty": ("member",),
         "unread": ("lag from",),
     }[need]
-    gap = next(
-        (gap for gap in found.gaps if any(word in gap.what for word in words)), None
-    )
+    gap = next((gap for gap in found.gaps if any(word in gap.what for word in words)), None)
     why = f"{found.dialect.title} does not tell {ABILITIES[need]}"
     broker = gap is None or "--bootstrap" in gap.fix
     fix = (
@@ -159,9 +157,7 @@ def _slow_burn(wishes: Wishes, _: frozenset[str]) -> list[Rule]:
 
 
 def _ticket_burn(wishes: Wishes, _: frozenset[str]) -> list[Rule]:
-    expression = "\nor\n".join(
-        (_burn(wishes, "1d", "2h", 3), _burn(wishes, "3d", "6h", 1))
-    )
+    expression = "\nor\n".join((_burn(wishes, "1d", "2h", 3), _burn(wishes, "3d", "6h", 1)))
     return [
         _alert(
             "LagPromiseBudget",
@@ -261,7 +257,7 @@ def _partition_stalled(wishes: Wishes, _: frozenset[str]) -> list[Rule]:
             f"and on ({_TOPIC})\nsum by ({_TOPIC}) ({moved}) > 0",
             "5m",
             "page",
-            f"partition {{{{ $labels.partition }}}} of {{{{ $labels.topic }}}} stands still for "
+            "partition {{ $labels.partition }} of {{ $labels.topic }} stands still for "
             "{{ $labels.group }}, with {{ $value | humanize }} messages unread",
             f"No commit for {window} while other partitions of the topic advance: a record that "
             f"cannot be handled, or a partition that nobody owns.{_NEXT}",
@@ -299,8 +295,7 @@ def _empty(_: Wishes, has: frozenset[str]) -> list[Rule]:
             "3m",
             "page",
             "{{ $labels.group }} has no member, and {{ $value | humanize }} messages wait",
-            "Nobody reads: the consumers are down, were scaled to none, or cannot join."
-            f"{_NEXT}",
+            f"Nobody reads: the consumers are down, were scaled to none, or cannot join.{_NEXT}",
         )
     ]
 
@@ -366,9 +361,7 @@ def _retention(wishes: Wishes, _: frozenset[str]) -> list[Rule]:
         limits.append(f"{TOPIC_AGE}{{topic={quoted(topic)}}} >= {limit:g}")
     if wishes.retention is not None:
         limit = wishes.retention - wishes.horizon(wishes.retention)
-        others = (
-            f"{{topic!~{one_of(sorted(wishes.retentions))}}}" if wishes.retentions else ""
-        )
+        others = f"{{topic!~{one_of(sorted(wishes.retentions))}}}" if wishes.retentions else ""
         limits.append(f"{TOPIC_AGE}{others} >= {limit:g}")
     if not limits:
         return []
@@ -378,7 +371,8 @@ def _retention(wishes: Wishes, _: frozenset[str]) -> list[Rule]:
             "\nor\n".join(limits),
             "5m",
             "page",
-            f"{_OF_TOPIC}: unread messages are {{{{ $value | humanizeDuration }}}} old and may be deleted",
+            f"{_OF_TOPIC}: unread messages are {{{{ $value | humanizeDuration }}}} old, "
+            "and may soon be deleted",
             "Two thirds of the retention are used up, or all of it but a day. By the time rule "
             "this is the earliest deletion; retention.bytes and a full disk delete sooner.",
         )

@@ -86,9 +86,7 @@ def dashboard(ruleset: Ruleset) -> str:
 def expressions(text: str) -> list[str]:
     """Return every PromQL expression in the dashboard *text*, its variables filled with all."""
     document = json.loads(text)
-    found = [
-        target["expr"] for panel in document["panels"] for target in panel.get("targets", ())
-    ]
+    found = [target["expr"] for panel in document["panels"] for target in panel.get("targets", ())]
     found += [one["expr"] for one in document["annotations"]["list"]]
     for name in ("cluster", "group", "topic"):
         found = [one.replace(f"${name}", ".*") for one in found]

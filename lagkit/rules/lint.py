@@ -1,7 +1,7 @@
 """What is wrong with somebody's lag alerts: the seed runbook's faults, each with the fix.
 
-Which metric is which is told by the dialects, by the types that a server declares, and by the rules'
-own recordings; rules that are not about consumer lag are left alone.
+Which metric is which is told by the dialects, by the types that a server declares, and by the
+rules' own recordings; rules that are not about consumer lag are left alone.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class _Judge:
         return (*own, *sorted(DIALECTS, key=lambda one: one.id not in known))
 
     def kind(self, node: Node) -> str:
-        """Return what the values of *node* are: lag, committed, end, age, …; "" for anything else."""
+        """Return what the values of *node* are: lag, committed, end, age, …; "" for others."""
         inner = node.children
         if node.kind == "selector":
             return self._kind_of(node.name)
@@ -193,7 +193,7 @@ class _Judge:
     # ── findings about one rule ──
 
     def rate_on_gauge(self, rule: Written, tree: Node) -> Iterator[Fault]:
-        """rate() and its kin on lag, offsets or members, which are gauges."""
+        """Find rate() and its kin on lag, offsets or members, which are gauges."""
         for node in tree.walk():
             if node.kind != "call" or node.name not in COUNTER_FUNCTIONS or not node.children:
                 continue
@@ -217,7 +217,7 @@ class _Judge:
                 )  # fmt: skip
 
     def idle_topic(self, rule: Written, tree: Node) -> Iterator[Fault]:
-        """No commit, without asking whether there is anything to read."""
+        """Find "no commit" without the question whether there is anything to read."""
         guarded = self._asks_for_backlog(tree)
         for node in tree.walk():
             if node.kind != "binary" or guarded or not _holds_at_zero(node):
@@ -240,12 +240,10 @@ class _Judge:
                     break
 
     def minus_one(self, rule: Written, tree: Node) -> Iterator[Fault]:
-        """-1 of partitions without a commit, added to or compared as if it were a lag."""
+        """Find the -1 of partitions without a commit, added or compared as if it were a lag."""
         yield from self._minus_one(rule, tree, safe=False, adding=False)
 
-    def _minus_one(
-        self, rule: Written, node: Node, *, safe: bool, adding: bool
-    ) -> Iterator[Fault]:
+    def _minus_one(self, rule: Written, node: Node, *, safe: bool, adding: bool) -> Iterator[Fault]:
         if node.kind == "selector":
             sums = bool(_SUMS_WITH_MINUS_ONE.fullmatch(node.name))
             of_partitions = self._writes_minus_one(node.name)
@@ -287,7 +285,7 @@ class _Judge:
         )
 
     def count_without_time(self, rule: Written, tree: Node) -> Iterator[Fault]:
-        """A number of messages as the threshold, with no word about time."""
+        """Find a number of messages as the threshold, with no word about time."""
         if not rule.alerts or any(self.kind(one) == "age" for one in tree.walk()):
             return
         for node in tree.walk():
@@ -296,8 +294,12 @@ class _Judge:
             left, right = node.children
             if right.kind != "number" or right.value <= 1 or self.kind(left) != "lag":
                 continue
-            single = "" if any(n.kind == "aggregate" for n in left.walk()) else (
-                " It also looks at one series at a time: six partitions just below it never fire."
+            single = (
+                ""
+                if any(n.kind == "aggregate" for n in left.walk())
+                else (
+                    " It also looks at one series at a time: six partitions just below do not fire."
+                )
             )
             yield self._fault(
                 "count-without-time", rule,
@@ -463,6 +465,3 @@ def _branches(node: Node) -> Iterator[Node]:
         return
     for child in node.children:
         yield from _branches(child)
-
-
-

@@ -62,9 +62,7 @@ def of_file(path: Path) -> Rulebook:
     try:
         # nodes and no objects: they know their lines, and an alias is not unfolded
         documents = list(yaml.compose_all(content.decode("utf-8"), Loader=yaml.SafeLoader))
-        rules = tuple(
-            rule for document in documents for rule in _of_document(document, path.name)
-        )
+        rules = tuple(rule for document in documents for rule in _of_document(document, path.name))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         text = printable(error, limit=300)
         msg = f"{printable(path)} is no YAML: {text}."

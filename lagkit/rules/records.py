@@ -80,8 +80,10 @@ def _log_start(start: str, canonical: Canonical) -> list[Rule]:
 
 def _unread(canonical: Canonical, wishes: Wishes, has: set[str]) -> list[Rule]:
     unread_from = UNREAD_FROM if "log_start" in has else COMMITTED
-    to_unit = canonical.to_unit if canonical.log != canonical.unit else (
-        f"on ({', '.join(canonical.unit)})"
+    to_unit = (
+        canonical.to_unit
+        if canonical.log != canonical.unit
+        else (f"on ({', '.join(canonical.unit)})")
     )
     by = ", ".join(GROUP_TOPIC)
     written_by = "cluster, topic" if canonical.log != canonical.unit else by

@@ -125,8 +125,8 @@ def _notes(found: Found, wishes: Wishes, has: frozenset[str]) -> list[str]:
     notes = []
     if "offsets" in has:
         notes.append(
-            f"Ages are seen in steps: {', '.join(map(duration, wishes.rungs))}. A step is seen once "
-            "the rules have run for as long, and Prometheus has kept it."
+            f"Ages are seen in steps: {', '.join(map(duration, wishes.rungs))}. A step is seen "
+            "once the rules have run for as long, and Prometheus has kept it."
         )
     if "offsets" in has and "partitions" not in has:
         notes.append(

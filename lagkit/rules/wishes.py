@@ -1,4 +1,4 @@
-"""What the rules shall promise: ages, objective, retention, groups; durations as Prometheus has them."""
+"""What the rules shall promise: ages, objective, retention, groups; durations as in PromQL."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class Wishes:
                 re.compile(pattern)
             except re.error as error:
                 msg = f"--skip-{option} {pattern!r} is no pattern: {error}."
-                raise UsageError(msg, hint="It is a regular expression that matches whole.") from None
+                raise UsageError(
+                    msg, hint="It is a regular expression that matches whole."
+                ) from None
 
     @property
     def interval(self) -> float:
@@ -94,7 +96,7 @@ class Wishes:
 
 
 def seconds_of(text: str, option: str) -> float:
-    """Return a duration such as ``60s``, ``1h30m`` or ``7d`` in seconds; UsageError if it is none."""
+    """Return a duration such as ``60s``, ``1h30m`` or ``7d`` in seconds; UsageError for others."""
     found = _DURATION.fullmatch(text.strip())
     seconds = (
         sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text)) if found else 0.0

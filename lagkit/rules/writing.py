@@ -69,8 +69,8 @@ def summary(ruleset: Ruleset) -> list[str]:
 
 def _header(ruleset: Ruleset) -> str:
     paragraphs = [
-        f"Consumer-lag rules for {printable(ruleset.title)}, written by lagkit "
-        "(lagkit rules). Change the options and write them again rather than editing.",
+        f"Consumer-lag rules for {printable(ruleset.title)}, written by lagkit (lagkit rules).",
+        "Change the options and write them again rather than editing.",
         *(
             f"Not here: {one.rule}: {printable(one.why)}. {printable(one.fix)}"
             for one in ruleset.left_out

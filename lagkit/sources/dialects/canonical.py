@@ -109,9 +109,7 @@ class Canonical:
         if dialect.state and (names := self.found.present((dialect.state.name,))):
             by = ", ".join(GROUP)
             if dialect.state.codes:
-                codes = [
-                    code for code, name in dialect.state.codes.items() if name in _IDLE_STATES
-                ]
+                codes = [code for code, name in dialect.state.codes.items() if name in _IDLE_STATES]
                 value = f"max by ({by}) ({self._relabelled(self._selector(names[0]), GROUP)})"
                 ways.append(" + ".join(f"({value} == bool {code})" for code in sorted(codes)))
             elif not dialect.members:

@@ -83,7 +83,7 @@ class Dialect:
     end_from_lag: bool = False
     """Where it has no log end at all, committed plus lag stands in for it."""
     writes_minus_one: bool = False
-    """Lag and committed are -1 for a partition without a commit, and its sums add that (lag.md Q1)."""
+    """Lag and committed are -1 for a partition without a commit, and sums add that (lag.md Q1)."""
     zero_age_if: str = ""
     """Matcher of the time lags whose 0 means unknown (lag.md Q18)."""
     gaps: tuple[Gap, ...] = ()

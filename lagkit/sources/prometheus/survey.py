@@ -95,7 +95,9 @@ def survey(
     except HttpFailure as failure:
         raise Unreadable(str(failure), failure.fix) from None
     except Exception as error:  # an answer of another shape than Prometheus gives
-        text = f"{http.public_url(url)} answered in a shape that Prometheus does not give: {error!r}"
+        text = (
+            f"{http.public_url(url)} answered in a shape that Prometheus does not give: {error!r}"
+        )
         raise Unreadable(text[: http.EXCERPT_CHARACTERS]) from None
     finally:
         server.close()

@@ -54,9 +54,6 @@ def promtool(tools: Artifact, *arguments: object) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        capture_output=True,
-        text=True,
-        check=False,
     )
 
 

@@ -269,6 +269,19 @@ def test_the_status_tells_findings_only_where_it_is_asked_to(tmp_path, capsys):
     assert {one["kind"] for one in told} <= set(KINDS)
 
 
+def test_a_server_that_is_only_configured_and_away_costs_its_part_of_the_findings(
+    monkeypatch, capsys
+):
+    monkeypatch.setenv("LAGKIT_PROMETHEUS", "http://127.0.0.1:1")
+    assert cli.main(["rules", "lint", str(SEED)]) == 0
+    shown = capsys.readouterr()
+    assert "Whether the metrics exist is not asked" in shown.err
+    assert "rate-on-gauge" in shown.out
+    assert cli.main(["rules", "lint", str(SEED), "--prometheus", "http://127.0.0.1:1"]) == 4
+    given = ["rules", "lint", "http://127.0.0.1:1", "--prometheus", "http://127.0.0.1:2"]
+    assert cli.main(given) == 2
+
+
 def test_the_rules_of_a_server_have_their_group_as_place():
     data = {"groups": [{"name": "g", "rules": [
         {"type": "alerting", "name": "A", "query": "rate(kafka_consumergroup_lag[5m]) > 1"},

@@ -162,7 +162,13 @@ def lint(place: str, prometheus: str | None, check: bool, as_json: bool) -> int:
     else:
         read = of_file(Path(place))
         if settings.prometheus:
-            survey = _survey(settings.prometheus, settings, everything=True)
+            try:
+                survey = _survey(settings.prometheus, settings, everything=True)
+            except NoSourceReadable as error:
+                if prometheus:
+                    raise
+                # it is configured for other commands: the file is judged without it
+                print_error(f"{error}\nWhether the metrics exist is not asked.")
     findings = linting.lint(read, survey)
     if as_json:
         told = json.dumps([one.to_dict() for one in findings], indent=2, ensure_ascii=False)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lagkit.sources.dialects import Canonical
+from lagkit.wording import printable
 
 if TYPE_CHECKING:
     from lagkit.rules.wishes import Wishes
@@ -123,6 +124,11 @@ def _notes(found: Found, wishes: Wishes, has: frozenset[str]) -> list[str]:
     from lagkit.rules.wishes import duration
 
     notes = []
+    if wishes.expected:
+        notes.append(
+            "Groups that must have metrics (--group, or the runbook's): "
+            f"{', '.join(printable(group, limit=100) for group in wishes.expected)}."
+        )
     if "offsets" in has:
         notes.append(
             f"Ages are seen in steps: {', '.join(map(duration, wishes.rungs))}. A step is seen "

@@ -54,10 +54,11 @@ class Wishes:
             msg = f"An objective of {self.objective:g} % leaves no budget to burn, or only that."
             raise UsageError(msg, hint="Give --objective between 50 and 99.99.")
         shortest = min([self.promise, *self.promises.values()])
-        for topic, seconds in (("", self.retention), *self.retentions.items()):
-            if seconds is not None and self.horizon(seconds) + shortest >= seconds:
+        kept = {} if self.retention is None else {"": self.retention}
+        for topic, retention in {**kept, **self.retentions}.items():
+            if self.horizon(retention) + shortest >= retention:
                 of = f" of {topic}" if topic else ""
-                msg = f"The retention{of} is {seconds:g} s: no longer than the promise leaves room."
+                msg = f"The retention{of} is {retention:g} s, and the promise leaves no room in it."
                 raise UsageError(msg, hint="Give --retention as the topic's retention.ms says.")
         for option, pattern in (("group", self.skip_groups), ("topic", self.skip_topics)):
             try:

@@ -116,11 +116,11 @@ def _survey(
     match = {} if everything else {"match[]": f'{{__name__=~"{asked_for(dialects)}"}}'}
     path = "label/__name__/values"
     try:
-        names = server.ask(path, {**bounds, **match}, deadline, post=False).data
+        names = _list(server, path, {**bounds, **match}, deadline)
     except HttpFailure as failure:
         if everything or failure.status not in {400, 404, 422}:
             raise
-        names = server.ask(path, bounds, deadline, post=False).data
+        names = _list(server, path, bounds, deadline)
     known = frozenset(name for name in names if isinstance(name, str))
     found = detect(known, dialects)
     speaking = sorted(
@@ -158,10 +158,18 @@ def _labels_and_groups(
     groups: set[str] = set()
     for name in found.group_metrics:
         match = {**bounds, "match[]": name}
-        labels |= set(server.ask("labels", match, deadline, post=False).data)
+        labels |= set(_list(server, "labels", match, deadline))
         path = f"label/{found.dialect.group}/values"
-        groups |= set(map(str, server.ask(path, match, deadline, post=False).data))
+        groups |= set(map(str, _list(server, path, match, deadline)))
     return tuple(label for label in CLUSTER_LABELS if label in labels), tuple(sorted(groups))
+
+
+def _list(server: Server, path: str, fields: Mapping[str, str], deadline: Deadline) -> list[Any]:
+    data = server.ask(path, fields, deadline, post=False).data
+    if not isinstance(data, list):
+        msg = f"{path} is no list"
+        raise TypeError(msg)
+    return data
 
 
 def _page(server: Server, path: str, deadline: Deadline) -> Any:

@@ -106,15 +106,14 @@ FOUND = LagkitError.exit_status
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to write. [default: stdout]",
 )
-@click.pass_context
-def rules(context: click.Context, place: Path | None, form: str, **options: Any) -> int:
+def rules(place: Path | None, form: str, **options: Any) -> int:
     """Write alert rules for the lag exporter that really runs.
 
     Time and not counts: a promise with burn rates, growth by slope, standstill, rewind, an empty
     group with a backlog, missing metrics, loss by retention. A rule that the exporter's metrics do
     not allow is left out, and said. With `lint`: judge rules that are there already.
     """
-    if context.invoked_subcommand is not None:
+    if click.get_current_context().invoked_subcommand is not None:
         return 0
     ruleset = _ruleset(**{key: options[key] for key in options if key not in _OF_MANIFEST})
     text = _text(ruleset, form, options)

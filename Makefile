@@ -28,7 +28,7 @@ SCORE_FLAGS ?=
 PIP_INSTALL = PIP_CONSTRAINT="$(CURDIR)/requirements.lock" PIP_BUILD_CONSTRAINT="$(CURDIR)/requirements.lock" \
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --editable
 
-.PHONY: help demo test venv lint format notebooks bench score corpus lab-up lab-down lab-status lock clean
+.PHONY: help demo test venv lint format notebooks rules bench score corpus lab-up lab-down lab-status lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -52,6 +52,9 @@ format: $(FULL) ## let ruff rewrite
 
 notebooks: $(FULL) ## run the notebooks on the demo incident and keep their outputs
 	$(BIN)/python tests/notebooks/refresh.py
+
+rules: $(FULL) ## write the shipped alert rules and their proofs anew (templates/rules)
+	$(BIN)/python tests/rule_proofs.py
 
 bench: $(FULL) ## measurements against peers
 	$(BIN)/python -m benchmarks

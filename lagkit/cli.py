@@ -26,6 +26,7 @@ from lagkit.commands.open import open_
 from lagkit.commands.peek import peek
 from lagkit.commands.verify import verify
 from lagkit.commands.watch import watch
+from lagkit.commands.rules import rules
 from lagkit.errors import LagkitError, UsageError
 from lagkit.version import __version__
 
@@ -66,7 +67,7 @@ def cli(context: click.Context, debug: bool) -> None:
             logging.getLogger(name).setLevel(logging.INFO)
 
 
-for command in (investigate, demo, capture, doctor, open_):
+for command in (investigate, demo, capture, doctor, open_, rules):
     cli.add_command(command)
 for command in (watch, verify, peek, notify):
     cli.add_command(command)

@@ -14,6 +14,7 @@ from lagkit.render import text
 
 if TYPE_CHECKING:
     from lagkit.charts import Investigated
+    from lagkit.dashboards import Link
     from lagkit.figure import Figure
     from lagkit.figure.drawing import Table
     from lagkit.model import Verdict
@@ -58,6 +59,8 @@ class Report:
     redactions: Mapping[str, int]
     promise_seconds: float
     criticality: str
+    links: tuple[Link, ...] = ()
+    """The runbook's dashboards, with this incident's group and window."""
     notices: tuple[str, ...] = ()
     """What failed while the report was made."""
 
@@ -86,6 +89,7 @@ def build(result: Investigated, *, notices: tuple[str, ...] = ()) -> Report:
     """Return everything the report of *result* shows."""
     from lagkit import charts
     from lagkit.causes import catalogue
+    from lagkit.dashboards import links
 
     known = getattr(result, "catalogue", None) or catalogue()
     incident = result.incident
@@ -101,6 +105,14 @@ def build(result: Investigated, *, notices: tuple[str, ...] = ()) -> Report:
         redactions=dict(sorted(incident.redactions.items())),
         promise_seconds=float(result.runbook_group.promise_seconds),
         criticality=str(result.runbook_group.criticality),
+        links=links(
+            incident.runbook,
+            incident.group,
+            incident.topics,
+            incident.cluster,
+            incident.start,
+            incident.end,
+        ),
         notices=notices,
     )
 

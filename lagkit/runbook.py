@@ -46,6 +46,8 @@ def _template(text: str) -> str:
 Template = Annotated[str, AfterValidator(_template)]
 """Text with ``{names}`` of :func:`lagkit.remedies.names`."""
 
+DASHBOARD_NAMES = ("group", "topic", "cluster", "from_ms", "to_ms")
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -130,6 +132,28 @@ class DoNot(_Model):
     text: Template
 
 
+def _dashboard_url(text: str) -> str:
+    """Refuse an address that a report could not link to, or names it could not fill in."""
+    if not text.startswith(("https://", "http://")):
+        msg = "is no http:// or https:// address"
+        raise ValueError(msg)
+    names = {field for _, field, _, _ in string.Formatter().parse(text) if field}
+    if unknown := sorted(names - set(DASHBOARD_NAMES)):
+        msg = f"has {{{unknown[0]}}}; it may have {', '.join(f'{{{n}}}' for n in DASHBOARD_NAMES)}"
+        raise ValueError(msg)
+    return text
+
+
+class Dashboard(_Model):
+    """A page of graphs that the report links to, with this incident's group and window."""
+
+    title: Name
+    url: Annotated[Template, AfterValidator(_dashboard_url), StringConstraints(max_length=2000)]
+    """With ``{group}``, ``{topic}``, ``{cluster}``, and ``{from_ms}``, ``{to_ms}`` in epoch ms."""
+    groups: tuple[Name, ...] = ()
+    """Only for these groups; empty: for every group."""
+
+
 class Thresholds(_Model):
     """Numbers of the runbook's alerts."""
 
@@ -165,6 +189,7 @@ class Runbook(_Model):
     groups: tuple[Group, ...] = ()
     topics: tuple[Topic, ...] = ()
     contacts: tuple[Contact, ...] = ()
+    dashboards: tuple[Dashboard, ...] = ()
     remedies: tuple[Remedy, ...] = ()
     do_not: tuple[DoNot, ...] = ()
 

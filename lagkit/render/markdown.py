@@ -37,6 +37,7 @@ def render_markdown(report: Report) -> str:
         f"# {escape(reference.group)}: {escape(report.title_of(verdict.verdict.cause))}",
         *(f"> **Not all of this report could be made:** {escape(text)}" for text in report.notices),
         fenced(report.first_screen),
+        _links(report),
         "## What to do",
         *_actions(report),
         *_prospects(report),
@@ -120,6 +121,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def bullets(lines: Iterable[str]) -> str:
     """Return lines that are Markdown already as a list."""
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _links(report: Report) -> str:
+    if not report.links:
+        return ""
+    # the addresses are percent-encoded: nothing in them ends a link
+    named = ", ".join(f"[{escape(link.title)}]({link.url})" for link in report.links)
+    return f"Dashboards with this group and window: {named}"
 
 
 def _actions(report: Report) -> list[str]:

@@ -17,6 +17,7 @@ from lagkit.sources.dialects.brokers import (
     BrokerLog,
     BrokerReading,
 )
+from lagkit.sources.dialects.canonical import GROUP, GROUP_TOPIC, Canonical, everything_of
 from lagkit.sources.dialects.detection import asked_for, detect, looked_for, silent
 from lagkit.sources.dialects.dialect import Dialect, Found, Gap, State
 from lagkit.sources.dialects.lag_exporters import DIALECTS
@@ -34,11 +35,14 @@ __all__ = [
     "BROKER_READINGS",
     "CLUSTER_LABELS",
     "DIALECTS",
+    "GROUP",
     "GROUP_LABELS",
+    "GROUP_TOPIC",
     "POD_NAMES",
     "POD_READINGS",
     "BrokerLog",
     "BrokerReading",
+    "Canonical",
     "Dialect",
     "Found",
     "Gap",
@@ -47,6 +51,7 @@ __all__ = [
     "asked_for",
     "detect",
     "either",
+    "everything_of",
     "joined",
     "looked_for",
     "matcher",

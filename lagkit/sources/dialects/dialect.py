@@ -47,6 +47,8 @@ class Dialect:
     """Label of the topic; empty where the exporter knows groups only."""
     partition: str = ""
     """Label of the partition; empty where the exporter knows topics only."""
+    cluster: str = ""
+    """Label by which the exporter itself names the Kafka cluster."""
     lag: tuple[str, ...] = ()
     committed: tuple[str, ...] = ()
     """Empty where the exporter has only lag and log end: committed is then their difference."""
@@ -80,6 +82,8 @@ class Dialect:
     """It writes lag 0 for what was never committed: such a 0 is unknown (lag.md Q24)."""
     end_from_lag: bool = False
     """Where it has no log end at all, committed plus lag stands in for it."""
+    writes_minus_one: bool = False
+    """Lag and committed are -1 for a partition without a commit, and sums add that (lag.md Q1)."""
     zero_age_if: str = ""
     """Matcher of the time lags whose 0 means unknown (lag.md Q18)."""
     gaps: tuple[Gap, ...] = ()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lagkit.commands.capacity import capacity
 from lagkit.commands.console import mute_stdout, print_error
 from lagkit.commands.doctor import doctor
 from lagkit.commands.investigate import capture, demo, investigate
@@ -62,7 +63,7 @@ def cli(context: click.Context, debug: bool) -> None:
             logging.getLogger(name).setLevel(logging.INFO)
 
 
-for command in (investigate, demo, capture, doctor, open_):
+for command in (investigate, demo, capture, capacity, doctor, open_):
     cli.add_command(command)
 
 

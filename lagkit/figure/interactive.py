@@ -34,7 +34,7 @@ from lagkit.figure.drawing import (
     Trace,
 )
 from lagkit.figure.svg import HEADING, MARK_LANE, value_bounds
-from lagkit.wording import duration, printable, shorten
+from lagkit.wording import duration, number, printable, shorten
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -366,9 +366,13 @@ def _cells(cells: Cells, panel: Panel, axis: str) -> dict[str, Any]:
         "colorbar": {
             "tickvals": ticks.tolist(),
             "thickness": 12,
-            "ticktext": [duration(10.0**tick) for tick in ticks],
+            "ticktext": [_colour_text(10.0**tick, cells.unit) for tick in ticks],
         },
     }
+
+
+def _colour_text(value: float, unit: str) -> str:
+    return duration(value) if unit in ("s", "seconds") else number(value)
 
 
 def _symbols(symbols: Symbols, axis: str) -> dict[str, Any]:

@@ -75,7 +75,9 @@ _TIME_STEPS = (
     86400,
     172800,
     604800,
+    *(weeks * 604800 for weeks in (2, 4, 8, 13, 26, 52)),
 )
+_DATES_ONLY = 604800
 
 
 def render_svg(figure: Drawing) -> str:
@@ -113,6 +115,9 @@ def time_ticks(start: float, end: float, most: int = 9) -> list[tuple[float, str
     ticks: list[tuple[float, str]] = []
     day = None
     for moment in moments:
+        if step > _DATES_ONLY:
+            ticks.append((moment.timestamp() * 1000, moment.strftime("%Y-%m-%d")))
+            continue
         text = moment.strftime("%H:%M:%S" if step < 60 else "%H:%M")
         if moment.date() != day:
             text = moment.strftime("%b %d ") + text

@@ -11,6 +11,7 @@ PromQL is made here only, and every value in it goes through :func:`quoted` or :
 
 from __future__ import annotations
 
+from lagkit.sources.dialects.aggregates import Aggregates, Recorded, recorded
 from lagkit.sources.dialects.brokers import (
     BROKER_LOGS,
     BROKER_READINGS,
@@ -37,12 +38,14 @@ __all__ = [
     "GROUP_LABELS",
     "POD_NAMES",
     "POD_READINGS",
+    "Aggregates",
     "BrokerLog",
     "BrokerReading",
     "Dialect",
     "Found",
     "Gap",
     "PodReading",
+    "Recorded",
     "State",
     "asked_for",
     "detect",

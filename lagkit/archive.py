@@ -156,7 +156,7 @@ def _read_meta(kind: Kind, file: Path, archive: zipfile.ZipFile) -> dict[str, An
         raise refusal(kind, file, f"it holds a name that is none: {printable(outside, limit=80)}")
     if kind.document not in archive.namelist():
         raise refusal(kind, file, f"it holds no {kind.document}")
-    if archive.getinfo(kind.document).file_size > _MAXkind.document_BYTES:
+    if archive.getinfo(kind.document).file_size > _MAX_META_BYTES:
         raise refusal(kind, file, f"its {kind.document} is larger than it can be")
     meta = json.loads(_content(archive, kind.document))
     if not isinstance(meta, dict) or meta.get("format") != kind.format:

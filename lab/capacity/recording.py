@@ -26,6 +26,7 @@ from lagkit.config import Settings
 
 SCRAPE_SECONDS = 120
 KEPT_DAYS = 3
+LONGEST_BLOCK = "1458h"
 DEMO_FILE = Path(__file__).resolve().parents[2] / DEMO
 NAMESPACE, WORKLOAD = "stoa-system", "control-plane-api"
 
@@ -131,7 +132,9 @@ def record(target: Path = DEMO_FILE) -> History:
     with tempfile.TemporaryDirectory(prefix="lagkit-demo-") as scratch:
         folder = Path(scratch)
         weeks = demo_weeks()
-        store = prometheus.write_blocks(artifact, folder / "blocks", list(samples(weeks)))
+        store = prometheus.write_blocks(
+                artifact, folder / "blocks", samples(weeks), longest=LONGEST_BLOCK
+            )
         ledger = Ledger(folder / "lab")
         try:
             url = prometheus.start_recorded(ledger, artifact, free_ports(1)[0], store)

@@ -101,6 +101,9 @@ def _verdict(trend: Trend, passed: Saturation, all_the_time: bool) -> tuple[Leve
         return "act", f"act now: it is above its target already{numbers}"
     if date.status == "range" and date.earliest is not None:
         when = months(date.earliest, date.latest)
+        if (date.weeks_earliest or 0.0) < 1.0:
+            latest = "" if date.latest is None else f", by {date.latest:%Y-%m-%d} at the latest"
+            return "act", f"act now: the target may be passed already{latest}{numbers}"
         if (date.weeks_earliest or 0.0) <= ACT_WEEKS:
             return "act", f"act before {when}{numbers}"
         return "watch", f"watch: the target is passed {when}{numbers}"
@@ -179,6 +182,18 @@ def _actions(trend: Trend) -> tuple[ActionItem, ...]:
                     due,
                 )
             )
+    if trend.level in ("act", "watch") and needed is not None and needed.members is None:
+        actions.append(
+            ActionItem(
+                f"{name}:add_members",
+                "add_members",
+                f"Let {trend.group} read {number(needed.peak)}/s at its peak with room to spare",
+                f"in {needed.in_weeks} weeks it needs {needed.helps}",
+                _evidence(trend),
+                "utilisation at the weekly peak is below the target for two weeks",
+                due,
+            )
+        )
     if limit is not None and limit.lower_bound and trend.demand is not None:
         actions.append(
             ActionItem(

@@ -160,9 +160,7 @@ def week(trend: Trend, working: Working, answer: Answer) -> Figure:
     finite = values[np.isfinite(values) & (values > 0)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (1.0, 10.0)
     low = min(max(low, high / 100), high / 1.01)
-    monday = pd.Timestamp("2024-01-01", tz="UTC")  # a Monday; only hours are shown
-    start = milliseconds(monday)
-    edges = start + np.arange(25) * HOUR * 1000
+    edges = np.arange(25) * HOUR * 1000
     busiest = trend.demand.peak_hour if trend.demand else "unknown"
     quiet = "unknown"
     if working.week is not None:
@@ -194,7 +192,7 @@ def week(trend: Trend, working: Working, answer: Answer) -> Figure:
                 for day, row in zip(DAYS, values.tolist(), strict=True)
             ),
         ),
-        x_range=(start, start + 24 * HOUR * 1000),
+        x_range=(0.0, 24 * HOUR * 1000),
     )
 
 
@@ -289,9 +287,7 @@ def backlog(trend: Trend, working: Working, answer: Answer) -> Figure:
         )
     if not panels:
         panels = [Panel("Backlog", "messages", (), height=80, note="no incident in these weeks")]
-    base = milliseconds(pd.Timestamp("2024-01-01", tz="UTC"))
     low, high = (min(spans), max(spans)) if spans else (0.0, HOUR * 1000)
-    shifted = [_shifted(panel, base) for panel in panels]
     return Figure(
         name="backlog",
         title=f"Past incidents against the prediction: {trend.name}",
@@ -303,15 +299,15 @@ def backlog(trend: Trend, working: Working, answer: Answer) -> Figure:
             if found
             else "There were 0 incidents."
         ),
-        caption="From the hour of the highest backlog on (00:00): what was seen, and what capacity "
+        caption="Hours from that of the highest backlog (0 h): what was seen, and what capacity "
         "minus the demand of these hours predicts.",
-        panels=tuple(shifted),
+        panels=tuple(panels),
         table=Table(
             "Time from the highest backlog to the end",
             ("incident", "highest backlog", "predicted", "seen, to the hour"),
             tuple(rows),
         ),
-        x_range=(base + low, base + high),
+        x_range=(low, high),
     )
 
 
@@ -397,15 +393,6 @@ def _predicted(
     else:
         at, values = np.arange(stop + 1, dtype="float64"), left[: stop + 1]
     return at * HOUR * 1000.0, values, hours
-
-
-def _shifted(panel: Panel, base: float) -> Panel:
-    traces = tuple(
-        Line(line.name, line.x + base, line.y, line.colour, line.dash)
-        for line in panel.traces
-        if isinstance(line, Line)
-    )
-    return Panel(panel.title, panel.unit, traces, height=panel.height, note=panel.note)
 
 
 def _ms(working: Working, hour: int) -> float:

@@ -61,7 +61,7 @@ class Season:
 class Line:
     """The level of a week ahead: ``a + b·week``, week 0 is the last one, with its covariance.
 
-    ``per_week`` is 0 and exact where growth is not told from none.
+    Where it is not ``growing``, growth is not told from none: the slope is what little is likely.
     """
 
     at_end: float
@@ -247,7 +247,7 @@ def _peak(
 
 
 def line_through(levels: Array) -> Line:
-    """Return the line through the weekly *levels*; flat if growth is not told from none."""
+    """Return the line through the weekly *levels*; nearly flat if growth is not told from none."""
     tools = _statsmodels()
     week = np.arange(len(levels)) - (len(levels) - 1.0)
     known = np.isfinite(levels)
@@ -257,14 +257,18 @@ def line_through(levels: Array) -> Line:
     fitted = tools["OLS"](y, tools["add_constant"](x)).fit()
     at_end, per_week = (float(value) for value in fitted.params)
     low, _ = (float(value) for value in fitted.conf_int(alpha=1 - CONFIDENCE)[1])
-    if not low > 0:
-        return flat(levels)
+    growing = low > 0
+    if not growing:
+        # a slope as small as its error says little: it counts for as much as it says (James, Stein)
+        told = per_week / max(float(fitted.bse[1]), 1e-12)
+        per_week *= max(0.0, 1.0 - 1.0 / max(told**2, 1e-12))
+        at_end = float(y.mean() - per_week * x.mean())
     cov = np.asarray(fitted.cov_params(), dtype="float64")
     quantile = float(tools["t"].ppf((1 + CONFIDENCE) / 2, len(y) - 2))
     # of the line, and of a week around it: growth that comes in steps is off its line for weeks
     around = float(fitted.mse_resid)
     covariance = (float(cov[0, 0]) + around, float(cov[1, 1]), float(cov[0, 1]))
-    return Line(at_end, per_week, covariance, quantile, growing=True)
+    return Line(at_end, per_week, covariance, quantile, growing)
 
 
 def flat(levels: Array) -> Line:

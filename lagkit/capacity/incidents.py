@@ -94,7 +94,8 @@ def behind(course: Course, promise_seconds: float) -> Behind:
     for first, last in windows:
         excluded[first : last + 1] = True
     everything = bool(excluded.mean() > ALL_SHARE)
-    found = tuple(_incident(course, first, last) for first, last in windows)
+    calm = _calm_rate(course, over)
+    found = tuple(_incident(course, first, last, calm) for first, last in windows)
     return Behind(found, nothing if everything else excluded, regular, threshold, everything)
 
 
@@ -106,8 +107,8 @@ def capacity(course: Course, found: Behind) -> Capacity | None:
     """
     least = 0.0
     if not course.member_changes and not course.deploys:
-        calm = course.consumed[np.isfinite(course.consumed) & ~found.excluded]
-        least = SUSTAINED * float(np.quantile(calm, LOWER_QUANTILE)) if len(calm) else 0.0
+        calm = _calm_rate(course, found.excluded)
+        least = SUSTAINED * calm if np.isfinite(calm) else 0.0
     seen = [
         (one, one.drain_per_second)
         for one in found.incidents
@@ -167,7 +168,13 @@ def _windows(over: Flags) -> list[tuple[int, int]]:
     return joined
 
 
-def _incident(course: Course, first: int, last: int) -> Incident:
+def _calm_rate(course: Course, over: Flags) -> float:
+    """Return what it reads at most where it is not behind: faster than this is work at a backlog."""
+    calm = course.consumed[np.isfinite(course.consumed) & ~over]
+    return float(np.quantile(calm, LOWER_QUANTILE)) if len(calm) else np.inf
+
+
+def _incident(course: Course, first: int, last: int, calm: float) -> Incident:
     hours = slice(first, last + 1)
     lag = course.lag_high[hours]
     peak = first + int(np.nanargmax(lag)) if np.isfinite(lag).any() else first
@@ -175,15 +182,15 @@ def _incident(course: Course, first: int, last: int) -> Incident:
     # behind for the whole hour: so at both of its ends
     whole = np.zeros(last - first + 1, dtype=bool)
     whole[1:-1] = True
-    gaining = whole & (consumed > GAINING * produced)
+    gaining = whole & ((consumed > GAINING * produced) | (consumed > GAINING * calm))
     rate: float | None = None
     high = course.consumed_high[hours]
-    usual = np.nanmax(produced) if np.isfinite(produced).any() else np.nan
     fast = float(np.nanmax(high)) if np.isfinite(high).any() else 0.0
+    usual = float(np.nanmedian(produced)) if np.isfinite(produced).any() else 0.0
     # one hour alone may be the one in which it began to read again
     if gaining.sum() > 1:
         rate = float(consumed[gaining].max())
-    elif fast > GAINING * usual and course.lag_high[peak] > SEEN_SECONDS * (fast - usual):
+    elif fast > GAINING * calm and course.lag_high[peak] > SEEN_SECONDS * (fast - usual):
         rate = fast
     return Incident(first, last, float(course.lag_high[peak]), peak, rate)
 

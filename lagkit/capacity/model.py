@@ -16,7 +16,7 @@ Level = Literal["act", "watch", "unknown", "fine"]
 SaturationStatus = Literal[
     "passed", "range", "none", "too_short", "no_baseline", "capacity_unknown", "no_demand"
 ]
-ActionKind = Literal["add_members", "add_partitions", "spread_keys", "measure", "retention", "see"]
+ActionKind = Literal["add_members", "add_partitions", "spread_keys", "measure", "retention"]
 
 
 @dataclass(frozen=True, slots=True)

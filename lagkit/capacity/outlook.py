@@ -249,7 +249,7 @@ def _demand(
     rates = course.produced[recent if recent.any() else usable]
     hour = int(np.argmax(week))
     name = f"{_DAYS[hour // 24]} {hour % 24:02d}:00Z"
-    growth = ahead.line.per_week if ahead.line is not None else 0.0
+    growth = ahead.line.per_week if ahead.line is not None and ahead.line.growing else 0.0
     return Demand(
         float(np.quantile(rates, 0.5)),
         float(np.quantile(rates, 0.95)),

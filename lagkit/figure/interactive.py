@@ -33,7 +33,7 @@ from lagkit.figure.drawing import (
     Symbols,
     Trace,
 )
-from lagkit.figure.svg import HEADING, MARK_LANE, value_bounds
+from lagkit.figure.svg import CLOCKLESS_MS, HEADING, MARK_LANE, time_ticks, value_bounds
 from lagkit.wording import duration, number, printable, shorten
 
 if TYPE_CHECKING:
@@ -206,6 +206,16 @@ def _x_axis(figure: Drawing) -> dict[str, Any]:
             "range": [-0.5, len(names) - 0.5],
             "showgrid": False,
             "zeroline": False,
+        }
+    if abs(figure.x_range[0]) < CLOCKLESS_MS:
+        start, end = figure.x_range
+        places = [place for place, _ in time_ticks(start, end)]
+        return {
+            "range": [start, end],
+            "anchor": anchor,
+            "tickmode": "array",
+            "tickvals": places,
+            "ticktext": [text for _, text in time_ticks(start, end)],
         }
     return {
         "type": "date",

@@ -31,9 +31,7 @@ def run(arguments: Any) -> int:
     if arguments.what == "coverage":
         from lab.capacity import coverage
 
-        return coverage.main(
-            development=arguments.development, page=page, misses=arguments.misses
-        )
+        return coverage.main(development=arguments.development, page=page, misses=arguments.misses)
     if arguments.what == "record":
         from lab.capacity import recording
 

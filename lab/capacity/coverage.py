@@ -1,7 +1,7 @@
 """How often the printed range of dates holds the true date: a table over generated histories.
 
-Nothing was chosen on the seeds that are scored here: :data:`DEVELOPMENT` are those that the rules of
-``lagkit.capacity`` were worked out on, :data:`SCORED` those that the table is made of.
+Nothing was chosen on the seeds that are scored here: :data:`DEVELOPMENT` are those that the rules
+of ``lagkit.capacity`` were worked out on, :data:`SCORED` those that the table is made of.
 """
 
 from __future__ import annotations
@@ -94,8 +94,10 @@ def outcomes(seeds: Iterable[int]) -> list[Outcome]:
 def table(found: list[Outcome], seeds: range, seconds: float) -> str:
     """Return the outcomes as Markdown."""
     lines = [
-        "| growth | histories | capacity seen | with a date | true date in the printed range | median width, "
-        "weeks | seasonal-naive with drift, weeks |",
+        (
+            "| growth | histories | capacity seen | with a date | true date in the printed range | "
+            "median width, weeks | seasonal-naive with drift, weeks |"
+        ),
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     growing = [one for one in found if one.truth is not None]
@@ -120,8 +122,8 @@ def table(found: list[Outcome], seeds: range, seconds: float) -> str:
     lines += [
         "",
         f"Seeds {seeds.start} to {seeds.stop - 1}, one history of each growth a seed, "
-        f"{seconds:.0f} s of CPU. A range without an end counts as infinitely wide, and so does no "
-        "range.",
+        f"{seconds:.0f} s of CPU. A range without an end counts as infinitely wide, and so does "
+        "no range.",
     ]
     return "\n".join(lines)
 

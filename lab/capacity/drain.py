@@ -1,8 +1,9 @@
 """Consumers stopped for a measured time on a real broker: is the time to catch up as predicted?
 
-``python -m lab capacity drain``. A producer writes at a steady rate, a consumer of a real group reads
-at most so fast. Its capacity is read off while it works off a first backlog, as lagkit does. Then it
-is stopped and started again; from the measured stop ``lagkit.capacity.queueing`` predicts how long
+``python -m lab capacity drain``. A producer writes at a steady rate, a consumer of a real group
+reads at most so fast. Its capacity is read off while it works off a first backlog, as lagkit
+does.
+Then it is stopped and started again; from the measured stop ``lagkit.capacity.queueing`` predicts how long
 it takes to catch up and how old the oldest message gets, before either is looked at.
 """
 
@@ -33,6 +34,7 @@ STOP_SECONDS = 8.0
 STEADY_SECONDS = 5.0
 SAMPLE_SECONDS = 0.2
 LONGEST_SECONDS = 40.0
+ANSWER_SECONDS = 10.0
 BATCH = 30
 CAUGHT_UP_SECONDS = 0.5
 """A lag of this much demand is on its way, and no backlog."""
@@ -134,14 +136,23 @@ class _Flow:
             consumer.close()
 
     def look(self) -> None:
-        from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+        from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
         from confluent_kafka.admin import OffsetSpec
 
         places = [TopicPartition(self.topic, number) for number in range(PARTITIONS)]
         while not self._over.is_set():
             asked = ConsumerGroupTopicPartitions(self.group, places)
-            future = self._admin.list_consumer_group_offsets([asked])[self.group]
-            committed = {p.partition: p.offset for p in future.result(5).topic_partitions}
+            answers = self._admin.list_consumer_group_offsets(
+                [asked], request_timeout=ANSWER_SECONDS
+            )
+            future = answers[self.group]
+            try:
+                told = future.result(ANSWER_SECONDS + 1).topic_partitions
+            except (KafkaException, TimeoutError):
+                if self.looks:
+                    raise
+                continue  # a young broker has no coordinator yet
+            committed = {p.partition: p.offset for p in told}
             at = time.time()
             latest = self._admin.list_offsets({place: OffsetSpec.latest() for place in places})
             ends = {place.partition: got.result(5).offset for place, got in latest.items()}
@@ -255,14 +266,21 @@ def report(done: Drained) -> str:
         [
             "| | predicted | seen |",
             "| --- | --- | --- |",
-            f"| caught up after | {done.predicted[0]:.1f} s to {done.predicted[1]:.1f} s | "
-            f"{done.observed:.1f} s |",
-            f"| oldest message | {done.oldest_predicted[0]:.1f} s to "
-            f"{done.oldest_predicted[1]:.1f} s | {done.oldest_observed:.1f} s |",
+            (
+                f"| caught up after | {done.predicted[0]:.1f} s to {done.predicted[1]:.1f} s | "
+                f"{done.observed:.1f} s |"
+            ),
+            (
+                f"| oldest message | {done.oldest_predicted[0]:.1f} s to "
+                f"{done.oldest_predicted[1]:.1f} s | {done.oldest_observed:.1f} s |"
+            ),
             "",
-            f"Stopped for {done.stop:.1f} s; demand {done.demand[0]:.0f} to {done.demand[1]:.0f}/s, "
-            f"capacity {done.capacity[0]:.0f} to {done.capacity[1]:.0f}/s, each by two standard "
-            f"errors; offsets looked at to ±{done.resolution:.1f} s.",
+            (
+                f"Stopped for {done.stop:.1f} s; demand {done.demand[0]:.0f} to "
+                f"{done.demand[1]:.0f}/s, capacity {done.capacity[0]:.0f} to "
+                f"{done.capacity[1]:.0f}/s, each by two standard errors; offsets looked at to "
+                f"±{done.resolution:.1f} s."
+            ),
         ]
     )
 

@@ -155,9 +155,7 @@ def make(recipe: Recipe, weeks: int = WEEKS) -> Made:
     )  # fmt: skip
 
 
-def _truth(
-    recipe: Recipe, share: np.ndarray, weeks: int
-) -> tuple[float, pd.Timestamp | None]:
+def _truth(recipe: Recipe, share: np.ndarray, weeks: int) -> tuple[float, pd.Timestamp | None]:
     """Return the capacity that is outgrown when the recipe says, and when that is."""
     peak = float(share.max())
     if recipe.growth == "none":

@@ -1,9 +1,9 @@
 """The demo's eight weeks: made by seed, written into a real Prometheus, read back by lagkit.
 
 ``python -m lab capacity record`` writes OpenMetrics, has ``promtool tsdb create-blocks-from
-openmetrics`` make blocks of it, starts a Prometheus on them, lets ``lagkit.capacity.capture`` read it
-and keeps the history as ``templates/demo/capacity.lagkit``. The names are those of the OpenTelemetry
-receiver, the runbook's own.
+openmetrics`` make blocks of it, starts a Prometheus on them, lets ``lagkit.capacity.capture`` read
+it and keeps the history as ``templates/demo/capacity.lagkit``. The names are those of the
+OpenTelemetry receiver, the runbook's own.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def record(target: Path = DEMO_FILE) -> History:
         folder = Path(scratch)
         weeks = demo_weeks()
         store = prometheus.write_blocks(
-                artifact, folder / "blocks", samples(weeks), longest=LONGEST_BLOCK
-            )
+            artifact, folder / "blocks", samples(weeks), longest=LONGEST_BLOCK
+        )
         ledger = Ledger(folder / "lab")
         try:
             url = prometheus.start_recorded(ledger, artifact, free_ports(1)[0], store)
@@ -152,5 +152,3 @@ def record(target: Path = DEMO_FILE) -> History:
     history = replace(history, captured_at=history.end)
     history.save(target)
     return history
-
-

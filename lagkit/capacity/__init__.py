@@ -6,9 +6,9 @@
 'lagkit.capacity/1'
 
 ``history`` is what was read and its file, ``courses`` its groups as arrays, ``incidents`` the hours
-set apart and the rate seen in them, ``forecast`` demand ahead, ``queueing`` what a stop leads to,
-``outlook`` joins them, ``advice`` says it in a sentence. ``charts``, ``tables`` and ``render`` show.
-Names load on first use.
+set apart and the rate seen in them, ``forecast`` demand ahead, ``queueing`` what a stop leads to;
+``outlook`` joins them, ``advice`` says it in a sentence, and ``charts``, ``tables`` and ``render``
+show it. Names load on first use.
 """
 
 from __future__ import annotations

@@ -150,7 +150,8 @@ def _actions(trend: Trend) -> tuple[ActionItem, ...]:
                     f"{name}:spread_keys",
                     "spread_keys",
                     f"Spread the keys of {trend.topic} over its partitions",
-                    f"its busiest partition gets {number(trend.skew)} times the mean; {needed.helps}",
+                    f"its busiest partition gets {number(trend.skew)} times the mean; "
+                    f"{needed.helps}",
                     evidence,
                     "the busiest partition gets less than twice the mean over a week",
                     due,

@@ -214,7 +214,9 @@ def capacity(trend: Trend, working: Working, answer: Answer) -> Figure:
     if working.capacity is not None:
         word = "at least " if working.capacity.lower_bound else ""
         levels = (
-            Level(working.capacity.per_second, f"taken: {word}{number(working.capacity.per_second)}/s"),
+            Level(
+                working.capacity.per_second, f"taken: {word}{number(working.capacity.per_second)}/s"
+            ),
         )
     kinds = ("deploy", "members changed", "partitions added", "topic re-created",
              "exporter changed")  # fmt: skip
@@ -368,9 +370,7 @@ def _daily_high(hours: Array, values: Array) -> tuple[Array, Array]:
     return hours[-count_of * 24 :].reshape(-1, 24)[:, 12], high
 
 
-def _predicted(
-    working: Working, one: Incident
-) -> tuple[Array | None, Array | None, float | None]:
+def _predicted(working: Working, one: Incident) -> tuple[Array | None, Array | None, float | None]:
     """Return time from the peak, the backlog, and the hours until it is gone."""
     if working.capacity is None or working.capacity.lower_bound:
         return None, None, None
@@ -396,7 +396,9 @@ def _predicted(
 
 
 def _ms(working: Working, hour: int) -> float:
-    return milliseconds(pd.Timestamp(working.course.hours[min(hour, len(working.course.hours) - 1)]))
+    return milliseconds(
+        pd.Timestamp(working.course.hours[min(hour, len(working.course.hours) - 1)])
+    )
 
 
 def _window(working: Working) -> tuple[float, float]:

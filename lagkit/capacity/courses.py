@@ -96,9 +96,10 @@ def courses(history: History) -> Iterator[Course]:
     hours = pd.date_range(flow["timestamp"].min(), flow["timestamp"].max(), freq="h")
     at = ((flow["timestamp"] - hours[0]) // pd.Timedelta("1h")).to_numpy()
     keys = flow[["group", "topic"]].apply(lambda column: column.astype("category"))
-    code = keys["group"].cat.codes.to_numpy().astype("int64") * len(
-        keys["topic"].cat.categories
-    ) + keys["topic"].cat.codes.to_numpy()
+    code = (
+        keys["group"].cat.codes.to_numpy().astype("int64") * len(keys["topic"].cat.categories)
+        + keys["topic"].cat.codes.to_numpy()
+    )
     order = np.argsort(code, kind="stable")
     edges = np.flatnonzero(np.diff(code[order])) + 1
     columns = {
@@ -112,7 +113,7 @@ def courses(history: History) -> Iterator[Course]:
     dialects = flow["dialect"].to_numpy(dtype=object)
     for rows in np.split(order, edges):
         first = rows[0]
-        group, topic = str(flow["group"].iat[first]), str(flow["topic"].iat[first])
+        group, topic = str(flow["group"].iloc[first]), str(flow["topic"].iloc[first])
         values = {name: _spread(column[rows], at[rows], len(hours))
                   for name, column in columns.items()}  # fmt: skip
         course = _course(group, topic, hours, values)
@@ -157,7 +158,9 @@ def _course(group: str, topic: str, hours: pd.DatetimeIndex, values: dict[str, A
         if length > BRIDGED_HOURS:
             marks.append(Mark(hours[first], "gap", f"nothing was scraped for {length} h"))
     kept, at_least = _kept(end, values["log_start_sum"])
-    high = np.fmax(np.where(values["produced_high"] >= 0, values["produced_high"], np.nan), produced)
+    high = np.fmax(
+        np.where(values["produced_high"] >= 0, values["produced_high"], np.nan), produced
+    )
     high[np.isnan(produced)] = np.nan
     return Course(
         group,

@@ -212,9 +212,7 @@ def _levels(y: Array, shares: Array, good: Flags) -> Array:
         return np.where(enough & (given > 0), had / given, np.nan)
 
 
-def _peak(
-    relative: Array, weekly: Array, good: Flags, shares: Array
-) -> tuple[float, float, int]:
+def _peak(relative: Array, weekly: Array, good: Flags, shares: Array) -> tuple[float, float, int]:
     """Return the share of the busiest hour, its relative error, and which hour that is.
 
     The busiest hour of all weeks together is partly a lucky one, so that is too much. Asking each
@@ -301,8 +299,6 @@ def naive_with_drift(levels: Array) -> Line | None:
     )
 
 
-
-
 def back_test(y: Array, weekly: Array, good: Flags) -> BackTest | None:
     """Forecast the last weeks, each from what was before it; None where too few are left."""
     weeks = len(y) // WEEK_HOURS
@@ -343,7 +339,8 @@ def _known_weeks(good: Flags) -> int:
 def saturation(line: Line | None, needed: float, relative_error: float) -> Saturation:
     """Return when the level passes *needed* (messages a second), itself known so exactly.
 
-    The earliest week is where the upper end of the interval passes, the latest where the lower does.
+    The earliest week is where the upper end of the interval passes, the latest where the lower one
+    does.
     """
     if line is None:
         return Saturation("none")

@@ -119,7 +119,9 @@ def capacity(course: Course, found: Behind) -> Capacity | None:
     if found.regular.any():
         hours = found.regular & np.isfinite(course.consumed)
         if hours.any():
-            values.append((int(np.flatnonzero(hours)[-1]), float(np.median(course.consumed[hours]))))
+            values.append(
+                (int(np.flatnonzero(hours)[-1]), float(np.median(course.consumed[hours])))
+            )
     values = [(hour, rate) for hour, rate in values if np.isfinite(rate) and rate > 0]
     if not values:
         return _lower_bound(course)
@@ -169,7 +171,7 @@ def _windows(over: Flags) -> list[tuple[int, int]]:
 
 
 def _calm_rate(course: Course, over: Flags) -> float:
-    """Return what it reads at most where it is not behind: faster than this is work at a backlog."""
+    """Return what it reads at most where it is not behind: faster is work at a backlog."""
     calm = course.consumed[np.isfinite(course.consumed) & ~over]
     return float(np.quantile(calm, LOWER_QUANTILE)) if len(calm) else np.inf
 

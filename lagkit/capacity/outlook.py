@@ -94,7 +94,7 @@ class Capacities:
         return charts.figure(trend, self.working(trend.group, trend.topic), self.answer, name)
 
     def table(self, name: str, number: int = 1) -> CapacitySheet:
-        """Return the table *name*; those about one trend take the worst, or the second, …"""
+        """Return the table *name*; those about one trend take the worst, or the second, …."""
         from lagkit.capacity import tables
 
         return tables.sheet(self.answer, name, number)
@@ -239,9 +239,7 @@ def _week(course: Course, ahead: Forecast, usable: Flags) -> Array | None:
     return np.where(count > 0, total / np.maximum(count, 1), rates.mean())
 
 
-def _demand(
-    course: Course, usable: Flags, ahead: Forecast, week: Array | None
-) -> Demand | None:
+def _demand(course: Course, usable: Flags, ahead: Forecast, week: Array | None) -> Demand | None:
     if week is None:
         return None
     recent = usable.copy()

@@ -80,7 +80,10 @@ def render_markdown(found: Capacities) -> str:
         "## Worst first",
         table(
             list(shown.columns),
-            [[escape(cell) for cell in row] for row in shown.head(MOST_ROWS).itertuples(index=False)],
+            [
+                [escape(cell) for cell in row]
+                for row in shown.head(MOST_ROWS).itertuples(index=False)
+            ],
         ),
     ]
     if len(shown) > MOST_ROWS:
@@ -101,7 +104,10 @@ def render_markdown(found: Capacities) -> str:
                 "### What if",
                 table(
                     list(whatever.frame.columns),
-                    [[escape(cell) for cell in row] for row in whatever.frame.itertuples(index=False)],
+                    [
+                        [escape(cell) for cell in row]
+                        for row in whatever.frame.itertuples(index=False)
+                    ],
                 ),
             ]
         working = found.working(trend.group, trend.topic)

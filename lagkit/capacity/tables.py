@@ -16,38 +16,6 @@ CapacitySheet = Sheet
 NOTHING = "–"
 _CHARACTERS = 1000
 
-COLUMNS: Mapping[str, Callable[[Trend], str]] = {
-    "group": lambda t: t.group,
-    "topic": lambda t: t.topic,
-    "verdict": lambda t: t.verdict,
-    "criticality": lambda t: t.criticality,
-    "demand p50 /s": lambda t: _of(t.demand and t.demand.p50),
-    "p95 /s": lambda t: _of(t.demand and t.demand.p95),
-    "weekly peak /s": lambda t: _of(t.demand and t.demand.peak),
-    "peak hour": lambda t: t.demand.peak_hour if t.demand else NOTHING,
-    "can read /s": lambda t: limit_text(t),
-    "utilisation at peak": lambda t: percent(t.utilisation) if t.utilisation else NOTHING,
-    "target passed": lambda t: date_text(t),
-    "in weeks": lambda t: weeks_text(t),
-    "partitions": lambda t: _whole(t.partitions),
-    "members": lambda t: _whole(t.members),
-    "spare": lambda t: _whole(t.spare_partitions),
-    "skew": lambda t: _of(t.skew),
-    "survivable stop": lambda t: _length(t.survivable.within_promise_seconds),
-    "stop that loses data": lambda t: loss_text(t),
-    "catch-up per stopped minute": lambda t: (
-        f"{t.catch_up_per_stopped:.1f} min" if t.catch_up_per_stopped is not None else NOTHING
-    ),
-    "worst retention use": lambda t: (
-        percent(t.retention_worst_use) if t.retention_worst_use is not None else NOTHING
-    ),
-    "members needed in 13 weeks": lambda t: _whole(t.needed.members if t.needed else None),
-    "partitions needed": lambda t: _whole(t.needed.partitions if t.needed else None),
-    "what helps": lambda t: t.needed.helps if t.needed else NOTHING,
-    "back-test error": lambda t: errors_text(t),
-}
-"""Column → its text; the whole of what is known of a group, in the order of the CSV."""
-
 RANKED = (
     "group", "topic", "verdict", "weekly peak /s", "can read /s", "utilisation at peak",
     "target passed", "survivable stop",
@@ -156,17 +124,6 @@ def not_seen(answer: Answer, number_of: int = 1) -> CapacitySheet:
     return _sheet("not-seen", "Not seen", ("what", "why", "what mends it"), rows)
 
 
-SHEETS: Mapping[str, Callable[[Answer, int], CapacitySheet]] = {
-    "ranked": ranked,
-    "everything": everything,
-    "one": one,
-    "what-if": what_if,
-    "happened": happened,
-    "actions": actions,
-    "not-seen": not_seen,
-}
-
-
 def limit_text(trend: Trend) -> str:
     """Return what it can read, with ``≥`` where that is a lower bound."""
     if trend.limit is None:
@@ -237,3 +194,46 @@ def _sheet(
 ) -> CapacitySheet:
     cells = [[printable(cell, limit=_CHARACTERS) for cell in row] for row in rows]
     return Sheet(name, printable(caption), pd.DataFrame(cells, columns=list(columns), dtype="str"))
+
+
+COLUMNS: Mapping[str, Callable[[Trend], str]] = {
+    "group": lambda t: t.group,
+    "topic": lambda t: t.topic,
+    "verdict": lambda t: t.verdict,
+    "criticality": lambda t: t.criticality,
+    "demand p50 /s": lambda t: _of(t.demand and t.demand.p50),
+    "p95 /s": lambda t: _of(t.demand and t.demand.p95),
+    "weekly peak /s": lambda t: _of(t.demand and t.demand.peak),
+    "peak hour": lambda t: t.demand.peak_hour if t.demand else NOTHING,
+    "can read /s": limit_text,
+    "utilisation at peak": lambda t: percent(t.utilisation) if t.utilisation else NOTHING,
+    "target passed": date_text,
+    "in weeks": weeks_text,
+    "partitions": lambda t: _whole(t.partitions),
+    "members": lambda t: _whole(t.members),
+    "spare": lambda t: _whole(t.spare_partitions),
+    "skew": lambda t: _of(t.skew),
+    "survivable stop": lambda t: _length(t.survivable.within_promise_seconds),
+    "stop that loses data": loss_text,
+    "catch-up per stopped minute": lambda t: (
+        f"{t.catch_up_per_stopped:.1f} min" if t.catch_up_per_stopped is not None else NOTHING
+    ),
+    "worst retention use": lambda t: (
+        percent(t.retention_worst_use) if t.retention_worst_use is not None else NOTHING
+    ),
+    "members needed in 13 weeks": lambda t: _whole(t.needed.members if t.needed else None),
+    "partitions needed": lambda t: _whole(t.needed.partitions if t.needed else None),
+    "what helps": lambda t: t.needed.helps if t.needed else NOTHING,
+    "back-test error": errors_text,
+}
+"""Column → its text; the whole of what is known of a group, in the order of the CSV."""
+
+SHEETS: Mapping[str, Callable[[Answer, int], CapacitySheet]] = {
+    "ranked": ranked,
+    "everything": everything,
+    "one": one,
+    "what-if": what_if,
+    "happened": happened,
+    "actions": actions,
+    "not-seen": not_seen,
+}

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lagkit.capacity.render import render_csv, render_html, render_markdown
 from lagkit.capacity.outlook import Capacities
+from lagkit.capacity.render import render_csv, render_html, render_markdown
 from lagkit.disk import write_whole
 from lagkit.errors import LagkitError, ReportFailed, UsageError
 from lagkit.resources import resource_path

@@ -56,5 +56,6 @@ __all__ = [
     "one_of",
     "own_dialects",
     "quoted",
+    "recorded",
     "silent",
 ]

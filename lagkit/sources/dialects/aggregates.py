@@ -15,9 +15,7 @@ from lagkit.sources.dialects.dialect import Found
 from lagkit.sources.dialects.promql import either, joined
 
 RULE_NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
-_SUM = re.compile(
-    rf"sum(?:by\((?P<before>[^()]*)\))?\((?P<inner>.+?)\)(?:by\((?P<after>[^()]*)\))?"
-)
+_SUM = re.compile(r"sum(?:by\((?P<before>[^()]*)\))?\((?P<inner>.+?)\)(?:by\((?P<after>[^()]*)\))?")
 _INNER = re.compile(
     rf"(?:(?P<over>rate|deriv)\()?(?P<name>{RULE_NAME})(?:\{{\}})?(?:\[(?P<window>\w+)\]\))?"
     r"(?P<known>>=0)?"
@@ -89,17 +87,17 @@ class Aggregates:
         return chosen
 
     def committed(self, matchers: str) -> str:
-        """Committed offsets per group and topic, the -1 left out; "" if the exporter has none."""
+        """Return committed offsets per group and topic, the -1 left out; "" if there are none."""
         if rule := self.rules.get("committed"):
             return self._rule(rule, self.keys, matchers, f"last_over_time({{}}[{self.window}])")
         return self.found.by_topic("committed", matchers, "", self.window)
 
     def lag(self, matchers: str) -> str:
-        """Lag per group and topic at the hour's end."""
+        """Return lag per group and topic at the hour's end."""
         return self.found.by_topic("lag", matchers, "", self.window)
 
     def lag_high(self, matchers: str) -> str:
-        """Sum of the highest lag of each partition within the hour: at least the highest sum."""
+        """Return the sum of each partition's highest lag in the hour: at least the highest sum."""
         over = f"max_over_time({{}}[{self.step_seconds}s])"
         if rule := self.rules.get("lag_high"):
             return self._rule(rule, self.keys, matchers, over)
@@ -116,7 +114,7 @@ class Aggregates:
         )
 
     def log(self, concept: str, matchers: str) -> str:
-        """Sum over partitions of ``log_end`` or ``log_start``, per topic."""
+        """Return ``log_end`` or ``log_start``, summed over partitions, per topic."""
         topic = self.found.dialect.topic
         if concept == "log_end" and (rule := self.rules.get(concept)):
             return self._rule(rule, (topic,), matchers, f"last_over_time({{}}[{self.window}])")
@@ -124,23 +122,23 @@ class Aggregates:
         return f"sum by ({topic}) ({each})" if each and self.found.dialect.partition else ""
 
     def partitions(self, matchers: str) -> str:
-        """Log end of each partition."""
+        """Return the log end of each partition."""
         if not self.found.dialect.partition:
             return ""
         return self.found.by_partition("log_end", matchers, self.window)
 
     def produced(self, matchers: str, over: str) -> str:
-        """Highest or lowest rate of production within the hour (``max_over_time``, ``min_…``)."""
+        """Return the highest or lowest rate of production in the hour, by *over*."""
         dialect = self.found.dialect
         matchers = joined(matchers, dialect.log_matchers)
         return self._rate("produced", "log_end", (dialect.topic,), matchers, over)
 
     def consumed(self, matchers: str) -> str:
-        """Highest rate at which the group committed within the hour."""
+        """Return the highest rate at which the group committed within the hour."""
         return self._rate("consumed", "committed", self.keys, matchers, "max_over_time")
 
     def retention_use(self, matchers: str, topics: str) -> str:
-        """Lag as a share of what is kept, of the worst partition; above 1: some was lost."""
+        """Return lag as a share of what is kept, of the worst partition; above 1: some was lost."""
         dialect = self.found.dialect
         end = self.found.by_partition("log_end", topics, self.window)
         start = self.found.by_partition("log_start", topics, self.window)
@@ -157,7 +155,7 @@ class Aggregates:
         )
 
     def members(self, matchers: str) -> str:
-        """Members per group."""
+        """Return members per group."""
         group = self.found.dialect.group
         return either(
             f"max by ({group}) ({self.found.sampled(name, matchers, self.window)})"

@@ -151,9 +151,7 @@ class Found:
         """Return what this dialect does not show here."""
         return tuple(gap for gap in self.dialect.gaps if not self.present(gap.unless))
 
-    def sampled(
-        self, name: str, matchers: str, window: str, over: str = "last_over_time"
-    ) -> str:
+    def sampled(self, name: str, matchers: str, window: str, over: str = "last_over_time") -> str:
         """Return PromQL for the last sample of *name* within *window*, in lagkit's units.
 
         *over* is another function of a range: ``max_over_time``, ``delta``.

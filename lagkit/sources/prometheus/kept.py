@@ -67,9 +67,7 @@ class Kept:
             os.utime(path)  # the oldest by use go first
         return samples, series
 
-    def put(
-        self, question: str, samples: pd.DataFrame, series: list[Mapping[str, Any]]
-    ) -> None:
+    def put(self, question: str, samples: pd.DataFrame, series: list[Mapping[str, Any]]) -> None:
         """Keep an answer; a disk that does not take it costs nothing but the next run's time."""
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -123,9 +123,7 @@ class PrometheusHistory:
         self.url = url
         self._login = login
         self._dialects: tuple[Dialect, ...] = (*own_dialects(own), *DIALECTS)
-        tenants = sorted(
-            (name, value.get_secret_value()) for name, value in login.headers.items()
-        )
+        tenants = sorted((name, value.get_secret_value()) for name, value in login.headers.items())
         place = f"{http.public_url(url)} {tenants} {login.username or ''}"
         self._kept = Kept(folder or kept_folder(), place) if keep else None
 
@@ -192,7 +190,7 @@ class _Reading:
         self._say("prometheus: which exporters and groups there are")
         names = self._names()
         self._reached = True
-        found = [item for item in detect(names, self._dialects)]
+        found = list(detect(names, self._dialects))
         if not found:
             self._ask.miss(
                 "the history of any group",
@@ -213,7 +211,7 @@ class _Reading:
         tasks: list[_Task] = []
         spoken: list[tuple[int, Aggregates]] = []
         for number, item in enumerate(found):
-            told = {place: days for place, days in tellers.told.get(number, {}).items()}
+            told = dict(tellers.told.get(number, {}).items())
             pieces = self._pieces(number, told, places, tellers)
             if not pieces:
                 continue
@@ -510,8 +508,7 @@ class _Reading:
                 for start in range(0, len(names), GROUPS_AT_ONCE):
                     batch = names[start : start + GROUPS_AT_ONCE]
                     tasks += [
-                        _Task(f"{number}", concept, ask, label, batch, keys, grid)
-                        for grid in grids
+                        _Task(f"{number}", concept, ask, label, batch, keys, grid) for grid in grids
                     ]
         return tasks
 
@@ -525,9 +522,7 @@ class _Reading:
             with self._ask.questions.ask(f"kept: {expression}") as question:
                 question.rows = len(known[0])
             return Series(known[0], known[1], "")
-        ask = Queries(
-            self._ask.server, self._ask.scope, self._ask.deadline, self._ask.questions
-        )
+        ask = Queries(self._ask.server, self._ask.scope, self._ask.deadline, self._ask.questions)
         answer = ask.range(expression, grid)
         if ask.failures:
             for blind in ask.blind:
@@ -780,5 +775,3 @@ class _Tables:
 def _key(labels: Mapping[str, str], keys: tuple[str, ...]) -> Any:
     found = tuple(labels.get(key, "") for key in keys)
     return found if len(found) > 1 else found[0]
-
-

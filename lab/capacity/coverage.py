@@ -121,9 +121,11 @@ def table(found: list[Outcome], seeds: range, seconds: float) -> str:
         )
     lines += [
         "",
-        f"Seeds {seeds.start} to {seeds.stop - 1}, one history of each growth a seed, "
-        f"{seconds:.0f} s of CPU. A range without an end counts as infinitely wide, and so does "
-        "no range.",
+        (
+            f"Seeds {seeds.start} to {seeds.stop - 1}, one history of each growth a seed, "
+            f"{seconds:.0f} s of CPU. A range without an end counts as infinitely wide, and so "
+            "does no range."
+        ),
     ]
     return "\n".join(lines)
 

@@ -1,10 +1,9 @@
 """Consumers stopped for a measured time on a real broker: is the time to catch up as predicted?
 
 ``python -m lab capacity drain``. A producer writes at a steady rate, a consumer of a real group
-reads at most so fast. Its capacity is read off while it works off a first backlog, as lagkit
-does.
-Then it is stopped and started again; from the measured stop ``lagkit.capacity.queueing`` predicts how long
-it takes to catch up and how old the oldest message gets, before either is looked at.
+reads at most so fast. Its capacity is read off while it works off a first backlog, as lagkit does.
+Then it is stopped and started again; from the measured stop ``lagkit.capacity.queueing`` predicts
+how long it takes to catch up and how old the oldest message gets.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from lagkit.capacity.queueing import after_stop
 from lagkit.flow import clean_offsets, time_lag
 from lagkit.frames import normalise
 
-PARTITIONS = 3
+PARTITIONS = 2
 DEMAND = 150.0
 CAPACITY = 450.0
 BACKLOG = 2500
@@ -119,6 +118,9 @@ class _Flow:
                 "group.id": self.group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
+                # in small pieces, or one partition's backlog is read before another's is begun
+                "max.partition.fetch.bytes": 20_000,
+                "queued.min.messages": 300,
             }
         )
         consumer.subscribe([self.topic])
@@ -227,7 +229,7 @@ def _judged(looks: np.ndarray, rows: list[dict[str, Any]], caught: float, small:
     stop = float(at[to] - at[from_])
     done = to + 1 + int(np.flatnonzero((end - read)[to + 1 :] <= small)[0])
     capacity = _rates(at, read, (read > 0) & (at < caught) & (end - read > small))
-    demand = _rates(at, end, at > at[np.flatnonzero(read > 0)[0]])
+    demand = _rates(at, end, at > caught)
     resolution = 2 * float(np.median(np.diff(at))) + CAUGHT_UP_SECONDS
     low = after_stop(np.full(168, demand[0]), capacity[1], stop - resolution, hour=0)
     high = after_stop(np.full(168, demand[1]), capacity[0], stop + resolution, hour=0)

@@ -124,8 +124,8 @@ def demand(trend: Trend, working: Working, answer: Answer) -> Figure:
         name="demand",
         title=f"Demand against capacity: {trend.name}",
         question="Will it keep up, and until when?",
-        alt=f"Ribbon of weekly demand with its forecast, to see when capacity runs out. The weekly "
-        f"peak hour is {peak} now; it can read "
+        alt=f"Ribbon of the demand of {plural(len(weeks), 'week')} with its forecast, to see when "
+        f"capacity runs out. The weekly peak hour is {peak} now; it can read "
         f"{'unknown' if limit is None else number(limit.per_second) + '/s'}; {when}.",
         caption="A ribbon from the median to the peak hour of each week, without incidents and "
         "unusual days. The hatched forecast is the 95 % interval of the expected peak hour: "
@@ -160,7 +160,7 @@ def week(trend: Trend, working: Working, answer: Answer) -> Figure:
     finite = values[np.isfinite(values) & (values > 0)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (1.0, 10.0)
     low = min(max(low, high / 100), high / 1.01)
-    edges = np.arange(25) * HOUR * 1000
+    edges = np.arange(25, dtype="float64") * HOUR * 1000
     busiest = trend.demand.peak_hour if trend.demand else "unknown"
     quiet = "unknown"
     if working.week is not None:
@@ -171,7 +171,8 @@ def week(trend: Trend, working: Working, answer: Answer) -> Figure:
         name="week",
         title=f"Hours of the week: {trend.name}",
         question="When is its peak, and when is there room for a stop?",
-        alt="Heat map of expected demand by weekday and hour (UTC), to choose when to stop it. "
+        alt=f"Heat map of expected demand by weekday and hour (UTC), to choose when to stop it: "
+        f"{finite.size} of 168 hours are known. "
         f"Busiest {busiest} at {number(high) if finite.size else 'unknown'}/s, quietest {quiet}.",
         caption="Expected messages per second in each hour of the week, at the level of now.",
         panels=(
@@ -210,7 +211,7 @@ def capacity(trend: Trend, working: Working, answer: Answer) -> Figure:
     if len(x):
         labels = tuple(f"{value:.0f}/s" for value in y)
         traces.append(Points("working off a backlog", x, y, labels, VERMILLION, "diamond"))
-    levels = ()
+    levels: tuple[Level, ...] = ()
     if working.capacity is not None:
         word = "at least " if working.capacity.lower_bound else ""
         levels = (
@@ -269,7 +270,7 @@ def backlog(trend: Trend, working: Working, answer: Answer) -> Figure:
     spans = []
     for one in sorted(found, key=lambda item: item.first):
         first, last = max(0, one.first - 2), min(len(working.course.hours) - 1, one.last + 3)
-        x = (np.arange(first, last + 1) - one.peak_hour) * HOUR * 1000.0
+        x: Array = (np.arange(first, last + 1, dtype="float64") - one.peak_hour) * HOUR * 1000.0
         seen = working.course.lag_high[first : last + 1]
         at, predicted, hours = _predicted(working, one)
         name = f"{working.course.hours[one.first]:%Y-%m-%d %H:%MZ}"

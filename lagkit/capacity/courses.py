@@ -19,6 +19,7 @@ HOUR = 3600.0
 WEEK_HOURS = 168
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Wholes = NDArray[np.int64]
 
 BRIDGED_HOURS = 2
 """A hole up to so long has the mean of both its sides."""
@@ -69,10 +70,10 @@ class Course:
     offsets_known: bool = True
 
     @property
-    def weekly(self) -> NDArray[np.int64]:
+    def weekly(self) -> Wholes:
         """Hour of the week of each hour, 0 is Monday 00:00 to 01:00 UTC."""
         begins = self.hours - pd.Timedelta("1h")
-        return np.asarray(begins.dayofweek * 24 + begins.hour, dtype="int64")
+        return np.asarray(begins.day_of_week * 24 + begins.hour, dtype="int64")
 
     def usual_of(self, first: int, length: int) -> float:
         """Return demand in *length* hours from *first* on as a share of the same hours' median."""
@@ -127,7 +128,7 @@ def courses(history: History) -> Iterator[Course]:
         yield course
 
 
-def _spread(values: Array, at: NDArray[np.int64], length: int) -> Array:
+def _spread(values: Array, at: Wholes, length: int) -> Array:
     spread = np.full(length, np.nan)
     spread[at] = values
     return spread
@@ -321,7 +322,7 @@ def _steady_changes(members: Array) -> list[tuple[int, float, float]]:
     return found
 
 
-def _dialect_marks(course: Course, at: NDArray[np.int64], told: NDArray[np.object_]) -> None:
+def _dialect_marks(course: Course, at: Wholes, told: NDArray[np.object_]) -> None:
     order = np.argsort(at)
     names = pd.Series(told[order]).ffill().to_numpy(dtype=object)
     for place in np.flatnonzero(names[1:] != names[:-1]) + 1:

@@ -9,13 +9,12 @@ week) from rolling origins within the history; otherwise that one is shown, and 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lagkit.capacity.courses import WEEK_HOURS, Array, Flags
+from lagkit.capacity.courses import WEEK_HOURS, Array, Flags, Wholes
 from lagkit.errors import UsageError
 
 FEWEST_WEEKS = 3
@@ -123,13 +122,12 @@ class Saturation:
     latest: float = np.inf
 
 
-def forecast(demand: Array, weekly: Array | Sequence[int], usable: Flags) -> Forecast:
+def forecast(demand: Array, weekly: Wholes, usable: Flags) -> Forecast:
     """Return the forecast of *demand* (messages a second each hour, a whole number of weeks).
 
     *weekly*: the hour of the week of each; *usable*: hours that are demand.
     """
     hours = len(demand) - len(demand) % WEEK_HOURS
-    weekly = np.asarray(weekly, dtype="int64")
     y, week, good = demand[-hours:], weekly[-hours:], usable[-hours:] & np.isfinite(demand[-hours:])
     full = int((good.reshape(-1, WEEK_HOURS).sum(axis=1) >= FEWEST_HOURS).sum()) if hours else 0
     if full < FEWEST_WEEKS:
@@ -155,7 +153,7 @@ def forecast(demand: Array, weekly: Array | Sequence[int], usable: Flags) -> For
     return Forecast("season and line", "", full, season, line, tested)
 
 
-def season_of(y: Array, weekly: Array, good: Flags) -> Season:
+def season_of(y: Array, weekly: Wholes, good: Flags) -> Season:
     """Return season and levels of whole weeks *y*, from the hours that are *good*."""
     smooth = _stl_season(y, weekly, good)
     shares = np.exp(_by_hour(smooth, weekly, np.ones(len(y), dtype=bool)))
@@ -166,7 +164,7 @@ def season_of(y: Array, weekly: Array, good: Flags) -> Season:
     return Season(shares, levels, peak, error, hour)
 
 
-def _stl_season(y: Array, weekly: Array, good: Flags) -> Array:
+def _stl_season(y: Array, weekly: Wholes, good: Flags) -> Array:
     stl = _statsmodels()["STL"]
     floor = FLOOR * float(y[good].mean())
     logs = np.log(np.maximum(y, floor))
@@ -182,7 +180,7 @@ def _stl_season(y: Array, weekly: Array, good: Flags) -> Array:
     return np.asarray(fitted.seasonal, dtype="float64")
 
 
-def _filled(logs: Array, weekly: Array) -> Array:
+def _filled(logs: Array, weekly: Wholes) -> Array:
     """Return *logs* with the usual value of the hour, at its week's level, where one is missing."""
     weeks = logs.reshape(-1, WEEK_HOURS)
     with warnings.catch_warnings():
@@ -195,7 +193,7 @@ def _filled(logs: Array, weekly: Array) -> Array:
     return np.where(np.isfinite(weeks), weeks, usual + level).ravel()
 
 
-def _by_hour(values: Array, weekly: Array, good: Flags) -> Array:
+def _by_hour(values: Array, weekly: Wholes, good: Flags) -> Array:
     total = np.bincount(weekly[good], weights=values[good], minlength=WEEK_HOURS)
     count = np.bincount(weekly[good], minlength=WEEK_HOURS)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -212,7 +210,7 @@ def _levels(y: Array, shares: Array, good: Flags) -> Array:
         return np.where(enough & (given > 0), had / given, np.nan)
 
 
-def _peak(relative: Array, weekly: Array, good: Flags, shares: Array) -> tuple[float, float, int]:
+def _peak(relative: Array, weekly: Wholes, good: Flags, shares: Array) -> tuple[float, float, int]:
     """Return the share of the busiest hour, its relative error, and which hour that is.
 
     The busiest hour of all weeks together is partly a lucky one, so that is too much. Asking each
@@ -299,7 +297,7 @@ def naive_with_drift(levels: Array) -> Line | None:
     )
 
 
-def back_test(y: Array, weekly: Array, good: Flags) -> BackTest | None:
+def back_test(y: Array, weekly: Wholes, good: Flags) -> BackTest | None:
     """Forecast the last weeks, each from what was before it; None where too few are left."""
     weeks = len(y) // WEEK_HOURS
     model: list[Array] = []
@@ -361,7 +359,7 @@ def saturation(line: Line | None, needed: float, relative_error: float) -> Satur
     return Saturation("range", earliest, latest)
 
 
-def unusual_days(y: Array, weekly: Array, good: Flags) -> Flags:
+def unusual_days(y: Array, weekly: Wholes, good: Flags) -> Flags:
     """Return the hours of days far off their season: holidays and the like.
 
     Whole days only, and only where the rest of the day's weekday agrees with itself.

@@ -18,6 +18,9 @@ SPREADS = 6.0
 """Deviations above the usual lag from which a group is behind."""
 MAD = 1.4826  # of a normal distribution, in standard deviations
 FEWEST_SECONDS = 30.0
+PROMISES = 10.0
+LATE_SECONDS = 3600.0
+"""So many promises and so late is behind, however usual it is."""
 REGULAR_SHARE = 0.5
 """An hour of the week that is behind in more than this share of weeks is no incident."""
 ALL_SHARE = 0.5
@@ -87,6 +90,8 @@ def behind(course: Course, promise_seconds: float) -> Behind:
     middle = float(np.median(known))
     spread = MAD * float(np.median(np.abs(known - middle)))
     threshold = max(promise_seconds, FEWEST_SECONDS, middle + SPREADS * spread)
+    # what is usual may itself be far behind
+    threshold = min(threshold, max(PROMISES * promise_seconds, LATE_SECONDS))
     over = np.where(np.isfinite(age), age > threshold, False)
     regular = _regular(course, over)
     windows = _windows(over & ~regular)

@@ -424,10 +424,10 @@ def _happened(course: Course, set_apart: Behind, unusual: Flags) -> tuple[Happen
             text += f"; worked off at {one.drain_per_second:,.1f}/s"
         at = course.hours[one.first] - pd.Timedelta("1h")
         found.append(Happened(at.to_pydatetime(), "incident", text))
-    for day in np.flatnonzero(np.diff(np.concatenate([[0], unusual.astype("int8")])) > 0):
-        at = course.hours[day] - pd.Timedelta("1h")
-        run = int(np.argmin(unusual[day:])) if not unusual[day:].all() else len(unusual) - day
-        usual = course.usual_of(day, run)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], unusual.astype("int8"), [0]])))
+    for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        at = course.hours[first] - pd.Timedelta("1h")
+        usual = course.usual_of(first, last - first)
         text = f"a day with {usual:.0%} of its usual demand (a holiday?); not in the forecast"
         found.append(Happened(at.to_pydatetime(), "unusual day", text))
     if set_apart.regular.any():

@@ -14,7 +14,6 @@ import numpy as np
 
 from lagkit.capacity.courses import Array
 
-STEP_SECONDS = 60.0
 LONGEST_DAYS = 14
 """A stop that is not worked off within this is not worked off."""
 LONGEST_STOP = 14 * 86400.0
@@ -42,29 +41,31 @@ def after_stop(week: Array, capacity: float, seconds: float, *, hour: int) -> St
     capacity
         Messages a second while there is a backlog.
     """
-    count = int(LONGEST_DAYS * 86400 / STEP_SECONDS)
-    moments = np.arange(count + 1) * STEP_SECONDS
-    at = (hour + (moments[:-1] // 3600).astype("int64")) % len(week)
-    arrived = np.concatenate([[0.0], np.cumsum(week[at] * STEP_SECONDS)])
-    read = np.maximum(0.0, moments - seconds) * capacity
-    backlog = arrived - read
-    done = np.flatnonzero((moments > seconds) & (backlog <= 0))
-    end = int(done[0]) if len(done) else count
-    # between two steps both curves are straight
+    # both curves are straight between the hours, and everything happens at one of their corners
+    hours = np.arange(LONGEST_DAYS * 24 + 1) * 3600.0
+    rates = np.tile(week, LONGEST_DAYS * 24 // len(week) + 2)[hour : hour + len(hours) - 1]
+    arrivals = np.concatenate([[0.0], np.cumsum(rates * 3600.0)])
+    corners = np.union1d(hours, [min(seconds, hours[-1])])
+    arrived = np.interp(corners, hours, arrivals)
+    backlog = arrived - np.maximum(0.0, corners - seconds) * capacity
+    done = np.flatnonzero((corners > seconds) & (backlog <= 0))
     caught: float | None = None
+    end = hours[-1]
     if len(done):
-        before, after = backlog[end - 1], backlog[end]
-        part = before / (before - after) if before > after else 1.0
-        if moments[end - 1] < seconds:  # it began again within this step
-            part = 1.0
-        caught = max(0.0, float(moments[end - 1] + part * STEP_SECONDS - seconds))
-    inside = slice(0, end + 1)
-    # when the record that is read next was written: the latest moment with no more arrivals
-    written = np.interp(read[inside], arrived, moments)
-    written[read[inside] <= 0] = 0.0
-    age = moments[inside] - np.minimum(written, moments[inside])
-    oldest = max(float(age.max()), seconds if seconds < moments[-1] else float(moments[-1]))
-    return Stop(seconds, caught, oldest, float(max(0.0, backlog[inside].max())))
+        last = int(done[0])
+        before, after = backlog[last - 1], backlog[last]
+        part = before / (before - after) if before > after else 0.0
+        end = float(corners[last - 1] + part * (corners[last] - corners[last - 1]))
+        caught = max(0.0, end - seconds)
+    # the age of what is read turns only where a curve does: at a corner, or where what was written
+    # at a corner is read
+    moments = np.concatenate([corners, seconds + arrivals / capacity, [end]])
+    moments = moments[(moments >= 0) & (moments <= end)]
+    read = np.maximum(0.0, moments - seconds) * capacity
+    written = np.minimum(np.interp(read, arrivals, hours), moments)
+    oldest = float((moments - written).max())
+    inside = np.append(backlog[corners <= end], 0.0)
+    return Stop(seconds, caught, oldest, float(max(0.0, inside.max())))
 
 
 def survivable_stop(

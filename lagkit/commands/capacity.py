@@ -82,13 +82,12 @@ def capacity(
     Reads weeks of Prometheus, an hour at a time; what was answered is kept, so an interrupted run
     goes on where it stopped. With FILE.lagkit: the same from a saved history.
     """
-    from lagkit.capacity import writing
-
     if not 0 < target < 1:  # before a minute is spent on reading
         msg = f"--target {target:g} is no share of the capacity."
         raise UsageError(msg, hint="Write a number between 0 and 1, e.g. 0.7.")
     saved = len(groups) == 1 and groups[0].endswith(folders.INCIDENT_SUFFIX)
     _refuse_contradictions(groups, given, saved=saved)
+    from lagkit.capacity import writing
     from lagkit.disk import claimed
 
     place = out or _default(groups, demo=bool(given["demo"]), every=bool(given["every"]))
@@ -162,7 +161,11 @@ def _history(
     if given["demo"]:
         return history.demo()
     if saved:
-        return history.open_history(groups[0])
+        opened = history.open_history(groups[0])
+        if not len(opened.flow_hours):
+            msg = f"{groups[0]} holds no hour of any group."
+            raise NothingThere(msg, hint="Read the weeks again: lagkit capacity GROUP --since 8w")
+        return opened
     names = tuple(dict.fromkeys(groups))
     settings = settings_from({"prometheus": given["prometheus"], "runbook": given["runbook"]})
     read = capture.capture(

@@ -184,17 +184,18 @@ def start_recorded(
     *options: str,
     url: str | None = None,
     ready: Ready | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> str:
     """Start one Prometheus that scrapes nothing and answers from a copy of *store*.
 
     `options` are further arguments; with those that change its address give `url`, and with a
-    login `ready` too.
+    login `ready` too. `settings` is its configuration, an empty one when None.
     """
     name = f"prometheus-{port}"
     folder = ledger.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(store, folder / "data")
-    (folder / "prometheus.yml").write_text("global: {}\n")
+    (folder / "prometheus.yml").write_text(json.dumps(settings or {"global": {}}) + "\n")
     address = url or f"http://127.0.0.1:{port}"
     ledger.start(
         name,

@@ -107,7 +107,7 @@ class _Flow:
             sent = due
             producer.poll(0)
             time.sleep(0.01)
-        producer.flush(10)
+        producer.flush(20)
 
     def consume(self) -> None:
         from confluent_kafka import Consumer
@@ -193,7 +193,8 @@ class _Flow:
         self._over.set()
         for thread in self._threads:
             thread.join(20)
-        self._admin.delete_topics([self.topic])
+        for future in self._admin.delete_topics([self.topic]).values():
+            future.result(20)
 
 
 def experiment(bootstrap: str) -> Drained:

@@ -28,13 +28,14 @@ SCORE_FLAGS ?=
 PIP_INSTALL = PIP_CONSTRAINT="$(CURDIR)/requirements.lock" PIP_BUILD_CONSTRAINT="$(CURDIR)/requirements.lock" \
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --editable
 
-.PHONY: help demo test venv lint format notebooks rules bench score corpus lab-up lab-down lab-status lock clean
+.PHONY: help demo test venv lint format notebooks rules bench score coverage corpus lab-up lab-down lab-status lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-demo: $(CORE) ## replay the bundled incident: verdict, then the report (no server)
+demo: $(CORE) ## replay the bundled incident, then eight weeks of capacity (no server)
 	@$(BIN)/lagkit demo
+	@$(BIN)/lagkit capacity --demo
 
 test: $(FULL) ## lint, types, unit, contract, notebooks, then the real servers
 	@$(BIN)/python tests/run_all.py
@@ -62,6 +63,9 @@ bench: $(FULL) ## measurements against peers
 score: $(FULL) ## lagkit and the baselines on the labelled corpus (CORPUS=, SPLITS='dev calibration test')
 	$(BIN)/python -m lab score --corpus $(CORPUS) $(foreach split,$(SPLITS),--split $(split)) $(SCORE_FLAGS)
 
+coverage: $(FULL) ## capacity: how often the printed dates hold the true one, into docs/capacity.md
+	$(BIN)/python -m lab capacity coverage --write
+
 corpus: $(FULL) ## make what the labelled corpus lacks; ONLY=network or ONLY=controls.idle for a part
 	$(BIN)/python -m lab corpus --out $(CORPUS) --lab $(LAB_FOLDER)/corpus --stacks $(STACKS) $(ONLY)
 
@@ -77,7 +81,7 @@ lab-status: $(FULL) ## each server: state, endpoint, pid, log
 lock: ## write requirements.lock anew from the newest versions allowed
 	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	$(PYTHON) -m venv "$$scratch"; \
-	"$$scratch/bin/python" -m pip install --quiet --upgrade --editable '.[notebook,pdf,notify,schemas,dev]'; \
+	"$$scratch/bin/python" -m pip install --quiet --upgrade --editable '.[capacity,notebook,pdf,notify,schemas,dev]'; \
 	{ echo '# Versions lagkit is tested with, used as pip constraints. Written by: make lock'; \
 	  "$$scratch/bin/python" -m pip freeze --all --exclude-editable \
 	  | grep -E '^[A-Za-z0-9_.-]+==' | grep -viE '^(pip|setuptools)=='; } > requirements.lock
@@ -97,12 +101,12 @@ $(VENV)/bin/python:
 
 $(CORE): | $(VENV)/bin/python
 	@echo 'Installing lagkit into $(VENV) (once; about a minute) …'
-	@$(PIP_INSTALL) .
+	@$(PIP_INSTALL) '.[capacity]'
 	@rm -f $(VENV)/.core-* $(VENV)/.full-*; touch $@
 
 $(FULL): | $(VENV)/bin/python
 	@echo 'Installing lagkit and its tools into $(VENV) (once; one to two minutes) …'
-	@$(PIP_INSTALL) '.[notebook,pdf,dev]'
+	@$(PIP_INSTALL) '.[capacity,notebook,pdf,dev]'
 	@$(BIN)/python -c 'import weasyprint' 2>/dev/null || { \
 	  echo 'report.pdf is drawn with Pango, which is missing here.' >&2; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -1,4 +1,5 @@
-"""The lab's command line: ``python -m lab install | up | down | status | corpus | score``.
+"""The lab's command line: ``python -m lab install | up | down | status | corpus | score |
+capacity``.
 
 Exit codes: 0 done, 1 a part does not run or cannot be had, 2 wrong use.
 """
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import score
+from lab import capacity, score
 from lab.incidents import corpus
 from lab.install import PARTS, Artifact, install
 from lab.kubernetes import CRASH_LOOP_SECONDS
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("status", parents=[folder], help="what runs, where, since which log")
     corpus.add_cli(commands)
     score.add_cli(commands)
+    capacity.add_cli(commands)
     return top
 
 
@@ -59,7 +61,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do one command and return its exit code."""
-    if arguments.command in ("corpus", "score"):
+    if arguments.command in ("capacity", "corpus", "score"):
         return int(arguments.run(arguments))
     if arguments.command == "install":
         results = install(arguments.part or None)

@@ -15,7 +15,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,17 +153,27 @@ def _interval(url: str) -> str:
     return found[1] if found else "nobody knows what"
 
 
-def write_blocks(artifact: Artifact, folder: Path, lines: Sequence[str]) -> Path:
-    """Write samples in the exposition format, with times in seconds, as a store; return it."""
+def write_blocks(
+    artifact: Artifact, folder: Path, lines: Iterable[str], *, longest: str | None = None
+) -> Path:
+    """Write samples in the exposition format, with times in seconds, as a store; return it.
+
+    `longest` is what one block may span (2h without it): promtool reads the page once a block, so
+    weeks want long ones.
+    """
     folder.mkdir(parents=True)
     page = folder / "samples.txt"
-    page.write_text("\n".join([*lines, "# EOF", ""]), encoding="utf-8")
+    with page.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+        file.write("# EOF\n")
     store = folder / "tsdb"
+    options = [f"--max-block-duration={longest}"] if longest else []
     subprocess.run(
-        [artifact.files["promtool"], "tsdb", "create-blocks-from", "openmetrics", page, store],
+        [artifact.files["promtool"], "tsdb", "create-blocks-from", *options, "openmetrics", page,
+         store],
         check=True,
         stdout=subprocess.DEVNULL,
-    )
+    )  # fmt: skip
     return store
 
 
@@ -175,17 +185,18 @@ def start_recorded(
     *options: str,
     url: str | None = None,
     ready: Ready | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> str:
     """Start one Prometheus that scrapes nothing and answers from a copy of *store*.
 
     `options` are further arguments; with those that change its address give `url`, and with a
-    login `ready` too.
+    login `ready` too. `settings` is its configuration, an empty one when None.
     """
     name = f"prometheus-{port}"
     folder = ledger.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(store, folder / "data")
-    (folder / "prometheus.yml").write_text("global: {}\n")
+    (folder / "prometheus.yml").write_text(json.dumps(settings or {"global": {}}) + "\n")
     address = url or f"http://127.0.0.1:{port}"
     ledger.start(
         name,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lagkit.commands.capacity import capacity
 from lagkit.commands.console import mute_stdout, print_error
 from lagkit.commands.doctor import doctor
 from lagkit.commands.investigate import capture, demo, investigate
@@ -67,7 +68,7 @@ def cli(context: click.Context, debug: bool) -> None:
             logging.getLogger(name).setLevel(logging.INFO)
 
 
-for command in (investigate, demo, capture, doctor, open_, rules):
+for command in (investigate, demo, capture, capacity, doctor, open_, rules):
     cli.add_command(command)
 for command in (watch, verify, peek, notify):
     cli.add_command(command)

@@ -639,6 +639,77 @@ FRAMES: Mapping[str, Frame] = {
 }
 
 
+def _per_second(name: str, meaning: str) -> Column:
+    return Column(name, NUMBER, "messages per second", meaning)
+
+
+HISTORY_FRAMES: Mapping[str, Frame] = {
+    frame.name: frame
+    for frame in (
+        Frame(
+            "flow_hours",
+            "prometheus",
+            "weeks of one group on one topic, one row an hour, sums over partitions; the extremes "
+            "are of the hour that ends here",
+            (
+                Column("timestamp", TIME, "UTC", "end of the hour", required=True),
+                _GROUP,
+                _TOPIC,
+                _offset("committed_sum", "committed offsets at the end of the hour, -1 left out"),
+                _offset("log_end_sum", "log end offsets at the end of the hour"),
+                _offset("log_start_sum", "log start offsets at the end of the hour"),
+                _per_second("produced_high", "the highest rate of some minutes in the hour"),
+                _per_second("produced_low", "the lowest"),
+                _per_second("consumed_high", "the highest rate of some minutes in the hour"),
+                Column("lag_high", NUMBER, "messages", "sum of the partitions' highest lags"),
+                Column("retention_use", NUMBER, "ratio", "worst lag / records kept of a partition"),
+                Column("dialect", TEXT, "", "exporter that told the offsets"),
+            ),
+            ("timestamp", "group", "topic"),
+        ),
+        Frame(
+            "partition_days",
+            "prometheus",
+            "log end of each partition once a day: how even it is, and when partitions were added",
+            (
+                Column("timestamp", TIME, "UTC", "when the value was true", required=True),
+                _TOPIC,
+                _PARTITION,
+                _offset("log_end_offset", "offset of the next record to be written"),
+            ),
+            ("timestamp", "topic", "partition"),
+        ),
+        Frame(
+            "member_hours",
+            "prometheus",
+            "members of a group once an hour",
+            (
+                Column("timestamp", TIME, "UTC", "end of the hour", required=True),
+                _GROUP,
+                Column("member_count", NUMBER, "members", "members the exporter saw"),
+            ),
+            ("timestamp", "group"),
+        ),
+        Frame(
+            "workload_hours",
+            "prometheus",
+            "generation of each workload of the runbook once an hour: it changes with a deploy",
+            (
+                Column("timestamp", TIME, "UTC", "end of the hour", required=True),
+                _NAMESPACE,
+                Column("workload", TEXT, "", "name of the Deployment", required=True),
+                Column("generation", NUMBER, "", "metadata.generation of the object"),
+            ),
+            ("timestamp", "namespace", "workload"),
+        ),
+        FRAMES["queries"],
+    )
+}
+"""What a history of weeks holds, beside :data:`FRAMES` of an incident."""
+
+_KNOWN = {**FRAMES, **HISTORY_FRAMES}
+
+
 class FrameError(ValueError):
     """Rows do not fit the schema of their frame: a fault of the source that built them."""
 
@@ -646,7 +717,7 @@ class FrameError(ValueError):
 def empty(name: str) -> pd.DataFrame:
     """Return the frame *name* with no rows and every dtype right."""
     return pd.DataFrame(
-        {column.name: pd.Series([], dtype=column.dtype) for column in FRAMES[name].columns}
+        {column.name: pd.Series([], dtype=column.dtype) for column in _KNOWN[name].columns}
     )
 
 
@@ -664,7 +735,7 @@ def normalise(
         A column is unknown, a required value is missing, a value cannot take its dtype, a time is
         naive, or two rows share a key.
     """
-    schema = FRAMES[name]
+    schema = _KNOWN[name]
     raw = rows if isinstance(rows, pd.DataFrame) else _table(list(rows))
     if raw.empty:
         return empty(name)
@@ -764,7 +835,7 @@ def pandera_schema(name: str) -> pa.DataFrameSchema:
     """Return the pandera schema of frame *name*: strict, ordered, units in the metadata."""
     import pandera.pandas as pa
 
-    frame = FRAMES[name]
+    frame = _KNOWN[name]
     return pa.DataFrameSchema(
         {
             column.name: pa.Column(

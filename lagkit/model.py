@@ -326,6 +326,13 @@ def timestamp_text(moment: datetime) -> str:
     return stamp.strftime("%Y-%m-%dT%H:%M:%S.") + f"{stamp.microsecond // 1000:03d}Z"
 
 
+def as_plain(value: Any) -> dict[str, Any]:
+    """Return a frozen record of lagkit as JSON types: the rules of ``verdict.json``."""
+    plain = _plain(value)
+    assert isinstance(plain, dict)
+    return plain
+
+
 def _plain(value: Any) -> Any:
     """Reduce to JSON types; floats to 10 significant digits, the same bytes on every CPU."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -33,8 +33,8 @@ from lagkit.figure.drawing import (
     Symbols,
     Trace,
 )
-from lagkit.figure.svg import HEADING, MARK_LANE, value_bounds
-from lagkit.wording import duration, printable, shorten
+from lagkit.figure.svg import CLOCKLESS_MS, HEADING, MARK_LANE, time_ticks, value_bounds
+from lagkit.wording import duration, number, printable, shorten
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -207,6 +207,16 @@ def _x_axis(figure: Drawing) -> dict[str, Any]:
             "showgrid": False,
             "zeroline": False,
         }
+    if abs(figure.x_range[0]) < CLOCKLESS_MS:
+        start, end = figure.x_range
+        places = [place for place, _ in time_ticks(start, end)]
+        return {
+            "range": [start, end],
+            "anchor": anchor,
+            "tickmode": "array",
+            "tickvals": places,
+            "ticktext": [text for _, text in time_ticks(start, end)],
+        }
     return {
         "type": "date",
         "range": list(figure.x_range),
@@ -366,9 +376,13 @@ def _cells(cells: Cells, panel: Panel, axis: str) -> dict[str, Any]:
         "colorbar": {
             "tickvals": ticks.tolist(),
             "thickness": 12,
-            "ticktext": [duration(10.0**tick) for tick in ticks],
+            "ticktext": [_colour_text(10.0**tick, cells.unit) for tick in ticks],
         },
     }
+
+
+def _colour_text(value: float, unit: str) -> str:
+    return duration(value) if unit in ("s", "seconds") else number(value)
 
 
 def _symbols(symbols: Symbols, axis: str) -> dict[str, Any]:

@@ -75,7 +75,11 @@ _TIME_STEPS = (
     86400,
     172800,
     604800,
+    *(weeks * 604800 for weeks in (2, 4, 8, 13, 26, 52)),
 )
+_DATES_ONLY = 604800
+CLOCKLESS_MS = 365 * 86400e3
+"""An axis that begins before this, a year after the epoch, is of hours from some moment."""
 
 
 def render_svg(figure: Drawing) -> str:
@@ -113,6 +117,12 @@ def time_ticks(start: float, end: float, most: int = 9) -> list[tuple[float, str
     ticks: list[tuple[float, str]] = []
     day = None
     for moment in moments:
+        if abs(start) < CLOCKLESS_MS:
+            ticks.append((moment.timestamp() * 1000, f"{moment.timestamp() / 3600:g} h"))
+            continue
+        if step > _DATES_ONLY:
+            ticks.append((moment.timestamp() * 1000, moment.strftime("%Y-%m-%d")))
+            continue
         text = moment.strftime("%H:%M:%S" if step < 60 else "%H:%M")
         if moment.date() != day:
             text = moment.strftime("%b %d ") + text
@@ -318,7 +328,7 @@ class _Canvas:
                     # the first and last label must not leave the picture
                     inside = min(max(x, self._left), self._right - 22)
                     yield self._text(inside, bottom + 16, text, "middle")
-            if labelled:
+            if labelled and abs(scale.times[0]) >= CLOCKLESS_MS:
                 yield self._text(0, bottom + 16, "UTC")
         yield (
             f'<line class="axis" x1="{_n(self._left)}" y1="{_n(bottom)}" x2="{_n(self._right)}" '

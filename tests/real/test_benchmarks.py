@@ -14,7 +14,11 @@ from lab.install import install
 from .conftest import require
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NEEDS = {"offsets": ("kafka", "toxiproxy", "kafka-tools"), "verdict": ("kafka",)}
+NEEDS = {
+    "capacity": ("prometheus",),
+    "offsets": ("kafka", "toxiproxy", "kafka-tools"),
+    "verdict": ("kafka",),
+}
 
 
 @pytest.mark.parametrize("row", sorted(NEEDS))

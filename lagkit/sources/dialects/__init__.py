@@ -11,6 +11,7 @@ PromQL is made here only, and every value in it goes through :func:`quoted` or :
 
 from __future__ import annotations
 
+from lagkit.sources.dialects.aggregates import Aggregates, Recorded, recorded
 from lagkit.sources.dialects.brokers import (
     BROKER_LOGS,
     BROKER_READINGS,
@@ -40,6 +41,7 @@ __all__ = [
     "GROUP_TOPIC",
     "POD_NAMES",
     "POD_READINGS",
+    "Aggregates",
     "BrokerLog",
     "BrokerReading",
     "Canonical",
@@ -47,6 +49,7 @@ __all__ = [
     "Found",
     "Gap",
     "PodReading",
+    "Recorded",
     "State",
     "asked_for",
     "detect",
@@ -58,5 +61,6 @@ __all__ = [
     "one_of",
     "own_dialects",
     "quoted",
+    "recorded",
     "silent",
 ]

@@ -155,10 +155,13 @@ class Found:
         """Return what this dialect does not show here."""
         return tuple(gap for gap in self.dialect.gaps if not self.present(gap.unless))
 
-    def sampled(self, name: str, matchers: str, window: str) -> str:
-        """Return PromQL for the last sample of *name* within *window*, in lagkit's units."""
+    def sampled(self, name: str, matchers: str, window: str, over: str = "last_over_time") -> str:
+        """Return PromQL for the last sample of *name* within *window*, in lagkit's units.
+
+        *over* is another function of a range: ``max_over_time``, ``delta``.
+        """
         selector = joined(matchers, self.dialect.where)
-        last = f"last_over_time({name}{{{selector}}}[{window}])"
+        last = f"{over}({name}{{{selector}}}[{window}])"
         factor = self.dialect.factor.get(name, 1.0)
         return last if factor == 1.0 else f"{last} * {factor!r}"
 

@@ -1,0 +1,777 @@
+"""Weeks of many groups: asked an hour at a time, in pieces of a week, each kept on disk.
+
+The server sums over partitions and takes the extremes of each hour, so that weeks of a thousand
+groups are a few dozen answers. What is sampled away is said. An answer that the server finds too
+large is asked for in shorter pieces, then for fewer groups. What a run has been told is kept: an
+interrupted one goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lagkit import frames
+from lagkit.sources import Answer, Blind, Deadline, Questions, Scope, Status, http
+from lagkit.sources.dialects import (
+    CLUSTER_LABELS,
+    DIALECTS,
+    Aggregates,
+    Dialect,
+    Found,
+    asked_for,
+    detect,
+    joined,
+    looked_for,
+    matcher,
+    own_dialects,
+    recorded,
+)
+from lagkit.sources.http import HttpFailure, TooLarge
+from lagkit.sources.prometheus.grid import Grid, iso
+from lagkit.sources.prometheus.kept import Kept, kept_folder
+from lagkit.sources.prometheus.queries import Queries, Series
+from lagkit.sources.prometheus.server import Server
+
+if TYPE_CHECKING:
+    from lagkit.config import HttpLogin, OwnDialect
+    from lagkit.runbook import Runbook
+
+HOUR = 3600
+DAY = 86400
+WEEK = 7 * DAY
+AT_ONCE = 2
+"""Requests at a time: these are heavier than a dashboard's, and nobody waits at 3 am."""
+RATE_SECONDS = 600
+"""What an extreme rate is taken over: over five minutes the jitter of commits is in it."""
+FRESH_SECONDS = 600
+"""A sample this old still counts for its hour's end."""
+SCRAPES_IN_RATE = 4
+GROUPS_AT_ONCE = 400
+"""Names in one matcher; a batch that is too much is halved."""
+MOST_PLACES = 5_000
+"""Groups on topics that one run looks at."""
+NEAR_NAME = 0.5
+LATE_START_SECONDS = 36 * 3600
+"""Data that begins this much after the window is worth a word."""
+
+_OF_GROUP = ("committed", "lag", "lag_high", "consumed", "retention_use")
+_OF_TOPIC = ("log_end", "log_start", "produced_high", "produced_low")
+_COLUMNS = {
+    "committed": "committed_sum",
+    "log_end": "log_end_sum",
+    "log_start": "log_start_sum",
+    "produced_high": "produced_high",
+    "produced_low": "produced_low",
+    "consumed": "consumed_high",
+    "lag_high": "lag_high",
+    "retention_use": "retention_use",
+}
+
+Places = list[tuple[str, str]]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One question over one piece of the window, for some groups or topics."""
+
+    what: str
+    concept: str
+    ask: Callable[[str], str]
+    """Matchers → PromQL."""
+    label: str
+    names: tuple[str, ...]
+    keys: tuple[str, ...]
+    grid: Grid
+
+
+@dataclass(slots=True)
+class _Tellers:
+    """Who tells each place on which day."""
+
+    found: list[Found]
+    days: np.ndarray
+    told: dict[int, dict[tuple[str, str], np.ndarray]] = field(default_factory=dict)
+    """Position in ``found`` → place → one flag a day."""
+
+
+class PrometheusHistory:
+    """The Prometheus at *url* asked about weeks; answers are kept in *folder* unless it is None."""
+
+    name = "prometheus"
+
+    def __init__(
+        self,
+        url: str,
+        login: HttpLogin,
+        own: Iterable[OwnDialect] = (),
+        *,
+        folder: Path | None = None,
+        keep: bool = True,
+    ) -> None:
+        self.url = url
+        self._login = login
+        self._dialects: tuple[Dialect, ...] = (*own_dialects(own), *DIALECTS)
+        tenants = sorted((name, value.get_secret_value()) for name, value in login.headers.items())
+        place = f"{http.public_url(url)} {tenants} {login.username or ''}"
+        self._kept = Kept(folder or kept_folder(), place) if keep else None
+
+    def fetch(
+        self,
+        groups: Sequence[str],
+        topics: Sequence[str],
+        start: pd.Timestamp,
+        end: pd.Timestamp,
+        runbook: Runbook,
+        *,
+        budget_seconds: float,
+        on_progress: Progress | None = None,
+    ) -> Answer:
+        """Return flow_hours, partition_days, member_hours, workload_hours; *groups* empty: all.
+
+        Never raises but on an interrupt; what could not be had is in ``blind``.
+        """
+        began = time.monotonic()
+        questions = Questions(self.name)
+        try:
+            server = Server(self.url, self._login)
+        except Exception as error:
+            why = f"{http.public_url(self.url)} cannot be used: {type(error).__name__}: {error}"
+            return Answer(self.name, "unavailable", why, time.monotonic() - began)
+        scope = Scope("", tuple(topics), start, end, runbook)
+        ask = Queries(server, scope, Deadline(budget_seconds), questions)
+        reading = _Reading(ask, self._dialects, self._kept, on_progress or (lambda _line: None))
+        try:
+            reading.run(tuple(groups))
+        except HttpFailure as failure:
+            ask.miss("everything Prometheus knows", str(failure), failure.fix or "Check the login.")
+        except Exception as error:  # the contract: a source never raises
+            ask.miss("the rest of Prometheus", f"{type(error).__name__}: {error}")
+        finally:
+            server.close()
+            if self._kept:
+                self._kept.tidy()
+        return reading.answer(time.monotonic() - began)
+
+
+class _Reading:
+    """One fetch."""
+
+    def __init__(
+        self, ask: Queries, dialects: tuple[Dialect, ...], kept: Kept | None, say: Progress
+    ) -> None:
+        self._ask, self._dialects, self._kept, self._say = ask, dialects, kept, say
+        self._reached = False
+        self._frames: dict[str, pd.DataFrame] = {}
+        self._facts: dict[str, str] = {}
+        scope = ask.scope
+        first = math.ceil(scope.start.timestamp() / HOUR) * HOUR
+        last = math.floor(scope.end.timestamp() / HOUR) * HOUR
+        self._grid = Grid(first, max(first, last), HOUR)
+        self._hours = np.arange(self._grid.first, self._grid.last + 1, HOUR, dtype="int64")
+        self._taken_from_kept = 0
+        self._lost: dict[tuple[str, str, str], list[str]] = {}
+
+    # ── the way through ─────────────────────────────────────────────────────────────────────────
+
+    def run(self, groups: tuple[str, ...]) -> None:
+        """Ask everything."""
+        self._say("prometheus: which exporters and groups there are")
+        names = self._names()
+        self._reached = True
+        found = list(detect(names, self._dialects))
+        if not found:
+            self._ask.miss(
+                "the history of any group",
+                "no lag exporter wrote here in the window; looked for "
+                + ", ".join(looked_for(self._dialects)),
+                "Give another --prometheus, or map your exporter's names in [[dialects]].",
+            )
+            return
+        found.sort(key=lambda item: (-item.fineness, -item.richness))
+        tellers = self._tellers(found, groups)
+        places = sorted({place for told in tellers.told.values() for place in told})
+        places = self._wanted(places, groups)
+        if not places:
+            return
+        self._facts["group_topics"] = str(len(places))
+        rules = self._rules()
+        tables = _Tables(places, self._hours, [item.dialect.id for item in found])
+        tasks: list[_Task] = []
+        spoken: list[tuple[int, Aggregates]] = []
+        for number, item in enumerate(found):
+            told = dict(tellers.told.get(number, {}).items())
+            pieces = self._pieces(number, told, places, tellers)
+            if not pieces:
+                continue
+            aggregates = self._aggregates(item, rules)
+            spoken.append((number, aggregates))
+            tasks += self._tasks(number, aggregates, places, pieces)
+        self._facts["dialect"] = ", ".join(found[number].dialect.id for number, _ in spoken)
+        self._run(tasks, tables)
+        self._frames["flow_hours"] = tables.flow_hours()
+        self._frames["partition_days"] = tables.partition_days()
+        self._frames["member_hours"] = tables.member_hours()
+        self._workloads(names)
+        self._say_what_is_lost(tables)
+
+    def answer(self, seconds: float) -> Answer:
+        """Return all there is."""
+        ask = self._ask
+        status: Status = "ok" if not ask.failures else "partial"
+        if not self._reached:
+            status = "unavailable"
+        queries = ask.questions.frame()
+        detail = f"{self._facts.get('group_topics', '0')} groups on topics, {len(queries)} queries"
+        if self._taken_from_kept:
+            detail += f", {self._taken_from_kept} answers kept from before"
+        if not self._reached:
+            detail = ask.blind[-1].why if ask.blind else "no answer"
+        return Answer(
+            "prometheus",
+            status,
+            detail,
+            seconds,
+            frames=dict(self._frames),
+            queries=queries,
+            blind=tuple(dict.fromkeys(ask.blind)),
+            facts=dict(sorted(self._facts.items())),
+        )
+
+    # ── who is there ────────────────────────────────────────────────────────────────────────────
+
+    def _names(self) -> frozenset[str]:
+        wanted = "|".join([asked_for(self._dialects), "kube_deployment_metadata_generation"])
+        bounds = {"start": str(self._grid.first), "end": str(self._grid.last)}
+        path = "label/__name__/values"
+        try:
+            fields = {**bounds, "match[]": f'{{__name__=~"{wanted}"}}'}
+            names = self._ask.metadata(path, fields, post=False)
+        except HttpFailure as failure:
+            if failure.status not in {400, 404, 422}:
+                raise
+            names = self._ask.metadata(path, bounds, post=False)
+        return frozenset(name for name in names if isinstance(name, str))
+
+    def _tellers(self, found: list[Found], groups: tuple[str, ...]) -> _Tellers:
+        """Find, once a day, which dialect tells which group on which topic, in one cluster."""
+        first = math.ceil(self._grid.first / DAY) * DAY
+        last = max(first, math.floor(self._grid.last / DAY) * DAY)
+        if first > self._grid.last:
+            first = last = self._grid.last
+        grid = Grid(first, last, DAY)
+        days = np.arange(grid.first, grid.last + 1, DAY)
+        tellers = _Tellers(found, days)
+        for number, item in enumerate(found):
+            dialect = item.dialect
+            if dialect.granularity == "group" or not item.group_metrics:
+                continue
+            labels = (dialect.group, dialect.topic, "job", *CLUSTER_LABELS)
+            aggregates = Aggregates(item, f"{FRESH_SECONDS}s", RATE_SECONDS, HOUR)
+            expression = aggregates.presence(item.group_metrics[0], labels)
+            got: list[Series] = []
+            self._ask.attempt(
+                f"which groups {dialect.title} tells",
+                lambda expression=expression, got=got: got.append(  # type: ignore[misc]
+                    self._range(expression, grid)
+                ),
+            )
+            if got:
+                tellers.told[number] = self._one_cluster(got[0], dialect, grid, groups)
+        return tellers
+
+    def _one_cluster(
+        self, answer: Series, dialect: Dialect, grid: Grid, groups: tuple[str, ...]
+    ) -> dict[tuple[str, str], np.ndarray]:
+        """Return each place with its days, of the cluster that has most of them."""
+        count = grid.points
+        clusters: dict[tuple[tuple[str, str], ...], dict[tuple[str, str], np.ndarray]] = {}
+        held = answer.samples.groupby("series")["time"]
+        rows = {int(number): times.to_numpy() for number, times in held}
+        for number, item in enumerate(answer.series):
+            labels = item["metric"]
+            group, topic = labels.get(dialect.group), labels.get(dialect.topic)
+            if not group or not topic or number not in rows:
+                continue
+            cluster = tuple((name, labels[name]) for name in CLUSTER_LABELS if labels.get(name))
+            flags = clusters.setdefault(cluster, {}).setdefault(
+                (group, topic), np.zeros(count, dtype=bool)
+            )
+            at = ((rows[number] - grid.first) // DAY).astype("int64")
+            flags[at[(at >= 0) & (at < count)]] = True
+        if not clusters:
+            return {}
+        wanted = set(groups)
+
+        def weight(cluster: tuple[tuple[str, str], ...]) -> tuple[int, int]:
+            told = clusters[cluster]
+            ours = sum(int(days.sum()) for (group, _), days in told.items() if group in wanted)
+            return ours, sum(int(days.sum()) for days in told.values())
+
+        ordered = sorted(clusters, key=lambda cluster: (weight(cluster), cluster), reverse=True)
+        chosen = ordered[0]
+        if chosen:
+            told = ", ".join(f"{name}={value}" for name, value in chosen)
+            self._facts["cluster_label"] = told
+        self._where = joined(*(matcher(name, [value]) for name, value in chosen))
+        if len(ordered) > 1:
+            others = "; ".join(
+                " ".join(f"{name}={value}" for name, value in cluster) or "no cluster label"
+                for cluster in ordered[1:]
+            )
+            self._ask.blind.append(
+                Blind(
+                    f"{len(ordered) - 1} other cluster(s)",
+                    f"{others} is there too; shown is the one with most of the groups",
+                    "Point --prometheus at one cluster.",
+                )
+            )
+        return clusters[chosen]
+
+    _where = ""
+
+    def _wanted(self, places: Places, groups: tuple[str, ...]) -> Places:
+        topics = self._ask.scope.topics
+        known = sorted({group for group, _ in places})
+        self._facts["group_count"] = str(len(known))
+        if unknown := [group for group in groups if group not in set(known)]:
+            near = {
+                name
+                for group in unknown
+                for name in difflib.get_close_matches(group, known, n=3, cutoff=NEAR_NAME)
+            }
+            self._facts["near_groups"] = ",".join(sorted(near))
+            self._ask.miss(
+                f"the history of {', '.join(map(repr, unknown))}",
+                f"no series of {'it' if len(unknown) == 1 else 'them'} in the window; "
+                f"{len(known)} other group(s) are there",
+                f"Did you mean {', '.join(sorted(near))}?" if near else "Check the name.",
+            )
+        kept = [
+            (group, topic)
+            for group, topic in places
+            if (not groups or group in groups) and (not topics or topic in topics)
+        ]
+        if len(kept) > MOST_PLACES:
+            self._ask.miss(
+                "some of many groups",
+                f"{len(kept)} groups on topics; the first {MOST_PLACES} by name are looked at",
+                "Name the groups, or take --topic.",
+            )
+        return kept[:MOST_PLACES]
+
+    # ── what is asked ───────────────────────────────────────────────────────────────────────────
+
+    def _rules(self) -> list[Any]:
+        """Return the recording rules whose text is understood, that cover the whole window."""
+        page = self._ask.page("rules")
+        groups = page.get("groups", []) if isinstance(page, dict) else []
+        texts = [
+            (str(rule.get("name")), str(rule.get("query")))
+            for group in groups
+            if isinstance(group, dict)
+            for rule in group.get("rules", [])
+            if isinstance(rule, dict) and rule.get("type") == "recording"
+        ]
+        rules = [rule for rule in (recorded(*text) for text in texts) if rule is not None]
+        whole = []
+        week = Grid.over(self._ask.scope.start, self._ask.scope.end, WEEK)
+        edges = Grid(self._grid.first + HOUR, self._grid.last, self._grid.last - self._grid.first
+                     - HOUR or HOUR)  # fmt: skip
+        for rule in rules[:50]:
+            expression = f"count(last_over_time({rule.rule}[1h]))"
+            seen: list[int] = []
+            for grid in (week, edges):
+                self._ask.attempt(
+                    f"whether the recording rule {rule.rule} covers the window",
+                    lambda grid=grid, expression=expression, seen=seen: seen.append(  # type: ignore[misc]
+                        len(self._range(expression, grid).samples) - grid.points
+                    ),
+                )
+            if seen == [0, 0]:
+                whole.append(rule)
+            else:
+                self._facts[f"rule {rule.rule}"] = "not used: it does not cover the window"
+        return whole
+
+    def _aggregates(self, found: Found, rules: list[Any]) -> Aggregates:
+        interval = self._scrape_interval(found)
+        seconds = max(RATE_SECONDS, math.ceil(interval * SCRAPES_IN_RATE / 60) * 60)
+        fresh = max(FRESH_SECONDS, math.ceil(interval * 2.2))
+        plain = Aggregates(found, f"{fresh}s", min(seconds, HOUR), HOUR)
+        used = plain.usable(rules, [*CLUSTER_LABELS, "job"])
+        for concept, rule in sorted(used.items()):
+            self._facts[f"rule {rule.rule}"] = f"read for {concept.replace('_', ' ')}"
+        self._facts["rate_seconds"] = str(plain.rate_seconds)
+        self._facts["scrape_interval_seconds"] = f"{interval:g}"
+        return Aggregates(found, f"{fresh}s", plain.rate_seconds, HOUR, used)
+
+    def _scrape_interval(self, found: Found) -> float:
+        """Return the seconds between two samples of one series, at the end of the window."""
+        name = found.group_metrics[0]
+        where = f"{{{found.dialect.where}}}" if found.dialect.where else ""
+        text = f"quantile(0.5, 3600 / (count_over_time({name}{where}[1h])))"
+        got: list[float] = []
+
+        def ask() -> None:
+            answer = self._range(text, Grid.over(self._ask.scope.start, self._ask.scope.end, DAY))
+            got.extend(answer.samples["value"].dropna())
+
+        self._ask.attempt("how often it was scraped", ask)
+        return float(np.median(got)) if got else 60.0
+
+    def _pieces(
+        self,
+        number: int,
+        told: Mapping[tuple[str, str], np.ndarray],
+        places: Places,
+        tellers: _Tellers,
+    ) -> list[Grid]:
+        """Return the weeks to ask this dialect about: those that none before it tells whole."""
+        if not told:
+            return []
+        own = np.zeros(len(tellers.days), dtype=bool)
+        needed = np.zeros(len(tellers.days), dtype=bool)
+        for place in places:
+            days = told.get(place)
+            if days is None:
+                continue
+            before = np.zeros(len(tellers.days), dtype=bool)
+            for earlier in range(number):
+                before |= tellers.told.get(earlier, {}).get(place, False)
+            own |= days
+            needed |= days & ~before
+        if not needed.any():
+            return []
+        pieces = []
+        for piece in self._weeks():
+            inside = (tellers.days >= piece.first - DAY) & (tellers.days <= piece.last + DAY)
+            if needed[inside].any() or not inside.any():
+                pieces.append(piece)
+        return pieces
+
+    def _weeks(self) -> list[Grid]:
+        """Cut the window at the same instants in every run, so that kept answers are met again."""
+        first, last = self._grid.first, self._grid.last
+        edges = range(first - first % WEEK, last + 1, WEEK)
+        return [
+            Grid(max(first, edge), min(last, edge + WEEK - HOUR), HOUR)
+            for edge in edges
+            if min(last, edge + WEEK - HOUR) >= max(first, edge)
+        ]
+
+    def _tasks(
+        self, number: int, aggregates: Aggregates, places: Places, pieces: list[Grid]
+    ) -> list[_Task]:
+        dialect = aggregates.found.dialect
+        group, topic = aggregates.keys
+        groups = tuple(sorted({place[0] for place in places}))
+        topics = tuple(sorted({place[1] for place in places}))
+        of_group: dict[str, Callable[[str], str]] = {
+            "committed": aggregates.committed,
+            "lag_high": aggregates.lag_high,
+            "consumed": aggregates.consumed,
+            "retention_use": lambda matchers: aggregates.retention_use(matchers, self._where),
+        }
+        if not aggregates.committed("") or not aggregates.log("log_end", ""):
+            of_group["lag"] = aggregates.lag
+        of_topic: dict[str, Callable[[str], str]] = {
+            "log_end": partial(aggregates.log, "log_end"),
+            "log_start": partial(aggregates.log, "log_start"),
+            "produced_high": lambda matchers: aggregates.produced(matchers, "max_over_time"),
+            "produced_low": lambda matchers: aggregates.produced(matchers, "min_over_time"),
+        }
+        tasks = []
+        for label, names, keys, asks in (
+            (group, groups, (group, topic), of_group),
+            (topic, topics, (topic,), of_topic),
+            (group, groups, (group,), {"members": aggregates.members}),
+            (topic, topics, (topic, dialect.partition), {"partitions": aggregates.partitions}),
+        ):
+            for concept, ask in asks.items():
+                if not ask(""):
+                    continue
+                grids = pieces
+                if concept == "partitions":
+                    grids = [grid for piece in pieces if (grid := _daily(piece)) is not None]
+                for start in range(0, len(names), GROUPS_AT_ONCE):
+                    batch = names[start : start + GROUPS_AT_ONCE]
+                    tasks += [
+                        _Task(f"{number}", concept, ask, label, batch, keys, grid) for grid in grids
+                    ]
+        return tasks
+
+    # ── asking ──────────────────────────────────────────────────────────────────────────────────
+
+    def _range(self, expression: str, grid: Grid) -> Series:
+        """Ask, or take what an earlier run was told."""
+        statement = f"{expression} {grid.first} {grid.last} {grid.step}"
+        if self._kept and (known := self._kept.get(statement)) is not None:
+            self._taken_from_kept += 1
+            with self._ask.questions.ask(f"kept: {expression}") as question:
+                question.rows = len(known[0])
+            return Series(known[0], known[1], "")
+        ask = Queries(self._ask.server, self._ask.scope, self._ask.deadline, self._ask.questions)
+        answer = ask.range(expression, grid)
+        if ask.failures:
+            for blind in ask.blind:
+                self._ask.miss(blind.what, blind.why, blind.fix)
+        elif self._kept:
+            self._kept.put(statement, answer.samples, answer.series)
+        return answer
+
+    def _run(self, tasks: list[_Task], tables: _Tables) -> None:
+        """Ask all *tasks*, some at a time, and put each answer where it belongs as it comes."""
+        total, done = len(tasks), 0
+        told = time.monotonic()
+        waiting = list(reversed(tasks))
+        running: dict[Future[Series], _Task] = {}
+        pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="history")
+        try:
+            while waiting or running:
+                while waiting and len(running) < AT_ONCE + 1:
+                    task = waiting.pop()
+                    running[pool.submit(self._answer, task)] = task
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    task = running.pop(future)
+                    done += 1
+                    halves = self._placed(task, future, tables)
+                    waiting += halves
+                    total += len(halves)
+                if time.monotonic() - told > 1.0 or done == total:
+                    told = time.monotonic()
+                    kept = f", {self._taken_from_kept} kept" if self._taken_from_kept else ""
+                    self._say(f"prometheus: {done} of {total} answers{kept}")
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _answer(self, task: _Task) -> Series:
+        matchers = joined(matcher(task.label, task.names), self._where)
+        return self._range(task.ask(matchers), task.grid)
+
+    def _placed(self, task: _Task, future: Future[Series], tables: _Tables) -> list[_Task]:
+        """Store the answer; for one that was too large return the two halves to ask instead."""
+        try:
+            tables.put(int(task.what), task.concept, task.keys, future.result())
+        except TooLarge as failure:
+            if len(task.names) > 1:
+                middle = len(task.names) // 2
+                halves = (task.names[:middle], task.names[middle:])
+                return [
+                    _Task(task.what, task.concept, task.ask, task.label, names, task.keys,
+                          task.grid)
+                    for names in halves
+                ]  # fmt: skip
+            self._lose(task, str(failure), failure.fix)
+        except HttpFailure as failure:
+            self._lose(task, str(failure), failure.fix)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            self._lose(task, f"the answer has a shape that Prometheus does not give: {error!r}", "")
+        return []
+
+    def _lose(self, task: _Task, why: str, fix: str) -> None:
+        span = f"{iso(task.grid.first)[:10]} to {iso(task.grid.last)[:10]}"
+        key = (task.concept.replace("_", " "), why[: http.EXCERPT_CHARACTERS], fix)
+        self._lost.setdefault(key, []).append(span)
+
+    def _say_what_is_lost(self, tables: _Tables) -> None:
+        for (concept, why, fix), spans in sorted(self._lost.items()):
+            ordered = sorted(dict.fromkeys(spans))
+            where = ordered[0] if len(ordered) == 1 else f"{len(ordered)} pieces, {ordered[0]} …"
+            self._ask.miss(
+                f"{concept} of {where}",
+                why,
+                fix or "Run it again: what was answered is kept and only the rest is asked.",
+            )
+        begin = tables.first_hour()
+        if begin is not None and begin - self._grid.first > LATE_START_SECONDS:
+            days = (self._grid.last - begin) / DAY
+            self._facts["data_begins"] = iso(begin)
+            self._ask.blind.append(
+                Blind(
+                    f"what was before {iso(begin)[:10]}",
+                    f"the server holds {days:.0f} days of the {self._grid.points / 24:.0f} asked "
+                    "for: its retention is shorter, or the exporter is younger",
+                    "Raise --storage.tsdb.retention.time, or ask a long-term store.",
+                )
+            )
+
+    def _workloads(self, names: frozenset[str]) -> None:
+        """Ask when the runbook's workloads were deployed."""
+        metric = "kube_deployment_metadata_generation"
+        runbook = self._ask.scope.runbook
+        wanted = {(g.workload.namespace, g.workload.name) for g in runbook.groups if g.workload}
+        if metric not in names or not wanted:
+            return
+        matchers = joined(
+            matcher("namespace", {one for one, _ in wanted}),
+            matcher("deployment", {one for _, one in wanted}),
+        )
+        expression = f"max by (namespace, deployment) (last_over_time({metric}{{{matchers}}}[1h]))"
+        got: list[pd.DataFrame] = []
+
+        def ask() -> None:
+            for piece in self._weeks():
+                got.append(self._range(expression, piece).columns("namespace", "deployment"))
+
+        self._ask.attempt("deploys of the runbook's workloads", ask)
+        rows = pd.concat(got, ignore_index=True) if got else pd.DataFrame()
+        if rows.empty:
+            return
+        self._frames["workload_hours"] = frames.normalise(
+            "workload_hours",
+            pd.DataFrame(
+                {
+                    "timestamp": frames.from_epoch_seconds(rows["time"].to_numpy()),
+                    "namespace": rows["namespace"],
+                    "workload": rows["deployment"],
+                    "generation": rows["value"],
+                }
+            ),
+        )
+
+
+def _daily(piece: Grid) -> Grid | None:
+    first = math.ceil(piece.first / DAY) * DAY
+    last = math.floor(piece.last / DAY) * DAY
+    return Grid(first, last, DAY) if first <= last else None
+
+
+class _Tables:
+    """Answers as matrices, places × hours: a row a sample would be ten times the memory."""
+
+    def __init__(self, places: Places, hours: np.ndarray, dialects: list[str]) -> None:
+        self._places, self._hours, self._dialects = places, hours, dialects
+        self._topics = sorted({topic for _, topic in places})
+        self._place_at = {place: number for number, place in enumerate(places)}
+        self._topic_at = {topic: number for number, topic in enumerate(self._topics)}
+        self._values: dict[str, np.ndarray] = {}
+        self._told = np.full((len(places), len(hours)), -1, dtype="int8")
+        self._partitions: list[pd.DataFrame] = []
+        self._members: list[pd.DataFrame] = []
+
+    def put(self, dialect: int, concept: str, keys: tuple[str, ...], answer: Series) -> None:
+        """Store an answer; a dialect that comes earlier in the order wins where both tell."""
+        if concept == "partitions":
+            rows = answer.columns(*keys).dropna()
+            self._partitions.append(rows.rename(columns={keys[0]: "topic", keys[1]: "partition"}))
+            return
+        if concept == "members":
+            self._members.append(answer.columns(*keys).dropna().rename(columns={keys[0]: "group"}))
+            return
+        at, width = (
+            (self._topic_at, len(self._topics))
+            if concept in _OF_TOPIC
+            else (self._place_at, len(self._places))
+        )
+        target = np.array(
+            [at.get(_key(item["metric"], keys), -1) for item in answer.series], dtype="int64"
+        )
+        values = self._values.setdefault(concept, np.full((width, len(self._hours)), np.nan))
+        if not len(answer.samples):
+            return
+        row = target[answer.samples["series"].to_numpy()]
+        column = ((answer.samples["time"].to_numpy() - self._hours[0]) // HOUR).astype("int64")
+        value = answer.samples["value"].to_numpy()
+        good = (row >= 0) & (column >= 0) & (column < len(self._hours)) & np.isfinite(value)
+        row, column, value = row[good], column[good], value[good]
+        if dialect:
+            # the same broker's numbers, told by another exporter: only where there is none yet
+            told = self._told[row, column] if concept in _OF_GROUP else np.full(len(row), -1)
+            free = np.isnan(values[row, column]) & ((told < 0) | (told >= dialect))
+            row, column, value = row[free], column[free], value[free]
+        values[row, column] = value
+        if concept in ("committed", "lag_high", "lag"):
+            before = self._told[row, column]
+            self._told[row, column] = np.where(before < 0, dialect, before)
+
+    def first_hour(self) -> int | None:
+        """Return the first hour that anything is known of."""
+        seen = (self._told >= 0).any(axis=0)
+        return int(self._hours[seen.argmax()]) if seen.any() else None
+
+    def flow_hours(self) -> pd.DataFrame:
+        """Return the frame, sorted by time, rows without any value left out."""
+        shape = (len(self._places), len(self._hours))
+        topic_of = np.array([self._topic_at[topic] for _, topic in self._places], dtype="int64")
+
+        def values(concept: str) -> np.ndarray:
+            found = self._values.get(concept)
+            if found is None:
+                return np.full(shape, np.nan)
+            return found[topic_of] if concept in _OF_TOPIC else found
+
+        held = {concept: values(concept) for concept in _COLUMNS}
+        lag = values("lag")
+        held["committed"] = np.where(
+            np.isnan(held["committed"]), held["log_end"] - lag, held["committed"]
+        )
+        held["log_end"] = np.where(
+            np.isnan(held["log_end"]), held["committed"] + lag, held["log_end"]
+        )
+        # a topic's end alone, before the group was there, is nothing about the group
+        known = (self._told >= 0).T
+        columns: dict[str, Any] = {}
+        hour, place = np.nonzero(known)
+        names = pd.array([group for group, _ in self._places], dtype="str")
+        topics = pd.array([topic for _, topic in self._places], dtype="str")
+        dialects = pd.array(self._dialects, dtype="str")
+        columns["timestamp"] = frames.from_epoch_seconds(self._hours)[hour]
+        columns["group"], columns["topic"] = names.take(place), topics.take(place)
+        for concept, column in _COLUMNS.items():
+            columns[column] = held.pop(concept)[place, hour]
+        columns["dialect"] = dialects.take(self._told[place, hour].astype("int64"))
+        return frames.normalise("flow_hours", pd.DataFrame(columns, copy=False))
+
+    def partition_days(self) -> pd.DataFrame:
+        """Return the frame; of two dialects the first that told."""
+        if not self._partitions:
+            return frames.empty("partition_days")
+        rows = pd.concat(self._partitions, ignore_index=True)
+        number = pd.to_numeric(rows["partition"], errors="coerce")
+        rows = rows.assign(partition=number).dropna(subset="partition")
+        rows = rows.drop_duplicates(["time", "topic", "partition"])
+        return frames.normalise(
+            "partition_days",
+            pd.DataFrame(
+                {
+                    "timestamp": frames.from_epoch_seconds(rows["time"].to_numpy()),
+                    "topic": rows["topic"].to_numpy(),
+                    "partition": rows["partition"].to_numpy().astype("int64"),
+                    "log_end_offset": rows["value"].to_numpy(),
+                }
+            ),
+        )
+
+    def member_hours(self) -> pd.DataFrame:
+        """Return the frame."""
+        if not self._members:
+            return frames.empty("member_hours")
+        rows = pd.concat(self._members, ignore_index=True).drop_duplicates(["time", "group"])
+        return frames.normalise(
+            "member_hours",
+            pd.DataFrame(
+                {
+                    "timestamp": frames.from_epoch_seconds(rows["time"].to_numpy()),
+                    "group": rows["group"].to_numpy(),
+                    "member_count": rows["value"].to_numpy(),
+                }
+            ),
+        )
+
+
+def _key(labels: Mapping[str, str], keys: tuple[str, ...]) -> Any:
+    found = tuple(labels.get(key, "") for key in keys)
+    return found if len(found) > 1 else found[0]

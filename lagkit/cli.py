@@ -22,6 +22,7 @@ from lagkit.commands.console import mute_stdout, print_error
 from lagkit.commands.doctor import doctor
 from lagkit.commands.investigate import capture, demo, investigate
 from lagkit.commands.open import open_
+from lagkit.commands.postmortem import postmortem
 from lagkit.errors import LagkitError, UsageError
 from lagkit.version import __version__
 
@@ -62,7 +63,7 @@ def cli(context: click.Context, debug: bool) -> None:
             logging.getLogger(name).setLevel(logging.INFO)
 
 
-for command in (investigate, demo, capture, doctor, open_):
+for command in (investigate, demo, capture, doctor, open_, postmortem):
     cli.add_command(command)
 
 

@@ -1,0 +1,773 @@
+"""The post-mortem as sections: facts made of its data, and blanks for people between them.
+
+One place says what stands where; ``lagkit.render`` draws it as Markdown and as HTML. Whatever came
+from a system (names, statements, queries) is handed on as it is, for the renderer to escape; lines
+of logs and events are quoted as code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lagkit.model import RankedCause
+from lagkit.postmortem import sentences as say
+from lagkit.postmortem.document import (
+    Block,
+    Bullets,
+    Code,
+    Grid,
+    Heading,
+    Open,
+    Paragraph,
+    Picture,
+    Section,
+    Strong,
+    Text,
+    text,
+)
+from lagkit.postmortem.model import Candidate, Postmortem, TimelineRow
+from lagkit.postmortem.template import template
+from lagkit.wording import clock, count, duration, number, percent, plural, printable
+
+MOST_TIMELINE_ROWS = 80
+MOST_QUERY_ROWS = 60
+MOST_EVIDENCE = 8
+_ALERTS = ("alert", "of the group", "expression true", "fired", "last seen firing", "severity")
+_OUTCOMES = {"fires": "would have fired", "silent": "silent", "cannot_tell": "cannot tell"}
+_MARKS = {"holds": "✓", "does_not_hold": "✗", "cannot_tell": "?"}
+_INTERVALS = {
+    "TTD": "until an alert told of it (TTD)",
+    "detection gap": "of it, until the expression was true",
+    "for-wait": "of it, waiting for the rule's `for`",
+    "TTA": "until somebody took it (TTA)",
+    "TTM": "until the backlog shrank (TTM)",
+    "TTR": "until it was within the promise again (TTR)",
+    "drain": "of it, draining",
+}
+
+
+def sections(made: Postmortem) -> tuple[Section, ...]:
+    """Return every section of *made* in the order of reading."""
+    return (
+        Section("title", f"Post-mortem: {made.incident.group}", "facts", _title(made), level=1),
+        _blank("status"),
+        _blank("owner"),
+        _blank("severity"),
+        Section("summary", "Summary in numbers", "facts", _summary(made)),
+        Section("impact", "Impact", "facts", _impact(made)),
+        _blank("customers"),
+        _blank("revenue"),
+        Section("detection", "Detection", "facts", _detection(made)),
+        _blank("noticed"),
+        Section("timeline", "Timeline", "facts", _timeline(made)),
+        _blank("reasoning"),
+        Section("causes", "Trigger, contributing factors, mechanism", "facts", _causes(made)),
+        _blank("conditions"),
+        Section("went-well", "What went well, as far as it can be computed", "facts", _well(made)),
+        Section("got-lucky", "Where luck helped, as far as it can be computed", "facts", _luck(made)),
+        _blank("lessons"),
+        Section("actions", "Candidate action items", "facts", _actions(made)),
+        *(part for item in made.candidates for part in _candidate(item)),
+        _blank("declined"),
+        Section("similar", "Similar earlier incidents", "facts", _similar(made)),
+        _blank("same_class"),
+        Section("completeness", "What the data could and could not show", "facts", _complete(made)),
+        Section("supporting", "Supporting data", "facts", _supporting(made)),
+    )
+
+
+def _blank(name: str) -> Section:
+    blank = template().blank(name)
+    body: tuple[Block, ...] = (
+        Paragraph(text(Strong(f"{blank.title}: "), blank.value or Open("to be written"))),
+        Paragraph(text(blank.prompt), note=True),
+    )
+    return Section(name.replace("_", "-"), "", "yours", body)
+
+
+def _title(made: Postmortem) -> tuple[Block, ...]:
+    incident, complete = made.incident, made.completeness
+    seen = (
+        f"{count(complete.samples_seen)} of {count(complete.samples_expected)} samples and "
+        f"{count(complete.checks_with_data)} of {count(complete.checks_total)} checks had data"
+    )
+    window = (
+        f"{say.both_clocks(incident.start, made.zone)} to {say.both_clocks(incident.end, made.zone)}"
+    )
+    return (
+        Paragraph(
+            text(
+                "A draft made from data, for people to complete: what a machine can know is filled "
+                "in, what it cannot is left open. It looks for what in the system made this "
+                "possible, not for who did it. Numbers come from ",
+                Code("postmortem.json"),
+                "; what you write is kept by ",
+                Code("lagkit postmortem … --merge postmortem.md"),
+                ".",
+            ),
+            note=True,
+        ),
+        Bullets(
+            (
+                text("incident ", Code(incident.id), f" on cluster {incident.cluster or 'unknown'}"),
+                text("group ", Code(incident.group), ", topics ", *_codes(incident.topics)),
+                text(f"data from {window}"),
+                text(f"data completeness: {seen}; confidence of the evidence {complete.confidence}"),
+                text(
+                    f"made from data of {clock(made.generated_at, seconds=True)} by lagkit "
+                    f"{made.lagkit_version}, ",
+                    Code(made.schema),
+                ),
+            )
+        ),
+    )
+
+
+def _codes(names: Iterable[str]) -> Iterable[Code | str]:
+    for index, name in enumerate(names):
+        if index:
+            yield ", "
+        yield Code(name)
+
+
+def _summary(made: Postmortem) -> tuple[Block, ...]:
+    return (Bullets(tuple(text(line) for line in say.summary(made))),)
+
+
+# ── impact ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _impact(made: Postmortem) -> tuple[Block, ...]:
+    impact = made.impact
+    bound = "at least " if impact.delays_are_at_least else ""
+    span = (
+        f"{clock(impact.counted_from, seconds=True)} to {clock(impact.counted_until, seconds=True)}"
+        if impact.counted_from and impact.counted_until
+        else "the incident"
+    )
+
+    def known(value: float | None, shown: str, field: str) -> str:
+        return f"cannot tell: {impact.cannot_tell.get(field, '')}" if value is None else shown
+
+    rows = (
+        (
+            "messages delayed",
+            known(impact.messages_delayed, count(impact.messages_delayed), "messages_delayed"),
+            f"waited longer than {duration(impact.promise_seconds)}, read or not",
+        ),
+        (
+            "total delay",
+            known(
+                impact.delay_message_seconds,
+                f"{count(impact.delay_message_seconds)} message-seconds",
+                "delay_message_seconds",
+            ),
+            "area under the lag over the whole window, which is the sum of all waits; from onset "
+            f"to recovery {count(impact.incident_message_seconds)}",
+        ),
+        (
+            "mean delay",
+            known(
+                impact.mean_delay_seconds,
+                bound + duration(impact.mean_delay_seconds),
+                "mean_delay_seconds",
+            ),
+            f"of the {count(impact.messages_waiting)} messages that waited from {span}",
+        ),
+        (
+            "95th percentile",
+            known(
+                impact.p95_delay_seconds,
+                bound + duration(impact.p95_delay_seconds),
+                "p95_delay_seconds",
+            ),
+            "of the same",
+        ),
+        (
+            "longest delay",
+            known(
+                impact.max_delay_seconds,
+                bound + duration(impact.max_delay_seconds),
+                "max_delay_seconds",
+            ),
+            "of the whole window",
+        ),
+        (
+            "greatest backlog",
+            known(
+                impact.peak_lag_messages,
+                f"{count(impact.peak_lag_messages)} messages",
+                "peak_lag_messages",
+            ),
+            f"at {clock(impact.peak_lag_at, seconds=True)}" if impact.peak_lag_at else "",
+        ),
+        (
+            "oldest unread message",
+            known(
+                impact.peak_age_seconds, duration(impact.peak_age_seconds), "peak_age_seconds"
+            ),
+            _peak_place(made),
+        ),
+        (
+            "promise broken",
+            known(
+                impact.promise_minutes_broken,
+                f"{number(impact.promise_minutes_broken)} minutes",
+                "promise_minutes_broken",
+            ),
+            f"{percent(impact.budget_used)} of what an objective of {percent(impact.objective)} of "
+            "minutes allows in 30 days"
+            if impact.budget_used is not None
+            else "",
+        ),
+        ("messages lost", _lost(made), impact.loss_because or say.LOSS[impact.loss]),
+        (
+            "at the end of the data",
+            known(
+                impact.unread_at_end, f"{count(impact.unread_at_end)} unread", "unread_at_end"
+            ),
+            f"oldest {duration(impact.oldest_age_at_end_seconds)}; {say.STATES[made.state]}",
+        ),
+    )
+    grid = Grid(
+        "What it cost",
+        ("figure", "value", "what it is"),
+        tuple((text(Strong(a)), text(b), text(c)) for a, b, c in rows),
+    )
+    blocks: list[Block] = [grid]
+    if "bridged" in impact.cannot_tell:
+        blocks.append(
+            Paragraph(
+                text(
+                    f"For {duration(made.completeness.unseen_seconds)} of the window there is no "
+                    "sample: figures bridge that by straight lines."
+                )
+            )
+        )
+    if made.topics:
+        blocks.append(_topics(made))
+    blocks.append(Picture("timeline"))
+    return tuple(blocks)
+
+
+def _peak_place(made: Postmortem) -> str:
+    impact = made.impact
+    if impact.peak_age_at is None or impact.peak_partition is None:
+        return ""
+    where = (
+        f"partition {impact.peak_partition} of {impact.peak_topic}"
+        if impact.peak_partition >= 0
+        else f"{impact.peak_topic}, whose partitions are not told apart"
+    )
+    return f"at {clock(impact.peak_age_at, seconds=True)} in {where}"
+
+
+def _lost(made: Postmortem) -> str:
+    impact = made.impact
+    if impact.loss == "proved_none":
+        return "0, proved"
+    if impact.loss == "lost":
+        return f"{'at least ' if impact.loss_because else ''}{count(impact.messages_lost)}"
+    return "cannot tell"
+
+
+def _topics(made: Postmortem) -> Grid:
+    return Grid(
+        "Topics by criticality, and who waits for them",
+        ("topic", "criticality", "written by", "read for", "partitions over promise", "late", "oldest"),
+        tuple(
+            (
+                text(Code(topic.topic)),
+                text(topic.criticality),
+                text(", ".join(topic.producers) or "not in the runbook"),
+                text(", ".join(topic.consumers) or "not in the runbook"),
+                text(
+                    say.partitions_text(topic.topic, topic.partitions_broken, topic.partitions)
+                    if topic.partitions
+                    else "not seen"
+                ),
+                text(count(topic.messages_delayed)),
+                text(duration(topic.peak_age_seconds)),
+            )
+            for topic in made.topics
+        ),
+    )
+
+
+# ── detection ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _detection(made: Postmortem) -> tuple[Block, ...]:
+    seen = made.detection
+    blocks: list[Block] = []
+    if made.stamps:
+        blocks += [
+            Grid(
+                "Instants, each with its definition and accuracy",
+                ("instant", "when", "definition", "from", "accuracy"),
+                tuple(
+                    (
+                        text(Strong(stamp.name)),
+                        text(say.stamp_text(stamp, made.zone)),
+                        text(stamp.definition),
+                        text(stamp.source, " ", Code(stamp.query)) if stamp.query else text("–"),
+                        text(
+                            "–"
+                            if stamp.at is None
+                            else say.accuracy(stamp.uncertainty_seconds)
+                            if stamp.uncertainty_seconds is not None
+                            else _between(stamp.earliest, stamp.latest)
+                        ),
+                    )
+                    for stamp in made.stamps
+                ),
+            ),
+            Grid(
+                "Times between them, of this incident; never averaged over incidents",
+                ("time", "from", "to", "how long"),
+                tuple(
+                    (
+                        text(Strong(_INTERVALS.get(interval.name, interval.name))),
+                        text(interval.begins),
+                        text(interval.ends),
+                        text(say.interval_text(interval)),
+                    )
+                    for interval in made.intervals
+                ),
+            ),
+        ]
+    blocks.append(Heading("Alerts that were recorded"))
+    if seen.alerts:
+        blocks.append(
+            Grid(
+                "Alerts of the group and of no group, as Prometheus kept them",
+                _ALERTS,
+                tuple(
+                    (
+                        text(Code(one.alert)),
+                        text("yes" if one.of_group else "no"),
+                        text(clock(one.active_at, seconds=True) if one.active_at else "not known"),
+                        text(clock(one.fired_at, seconds=True) if one.fired_at else "only pending"),
+                        text(
+                            clock(one.resolved_at, seconds=True)
+                            if one.resolved_at
+                            else ("to the end" if one.still_firing else "–")
+                        ),
+                        text(one.severity or "–"),
+                    )
+                    for one in seen.alerts
+                ),
+            )
+        )
+    else:
+        blocks.append(Paragraph(text(f"None{_because(seen.why)}.")))
+    blocks += [Heading("Alerts that should have told of it, run over the data"), _replayed(made)]
+    if seen.dead_rules:
+        blocks.append(Bullets(tuple(text(line) for line in seen.dead_rules)))
+    return tuple(blocks)
+
+
+def _because(why: str) -> str:
+    return f": {why}" if why else ""
+
+
+def _between(earliest: object, latest: object) -> str:
+    from datetime import datetime
+
+    if isinstance(earliest, datetime) and isinstance(latest, datetime):
+        near = latest
+        return f"{clock(earliest, near=near, seconds=True)} to {clock(latest, near=near, seconds=True)}"
+    return "–"
+
+
+def _replayed(made: Postmortem) -> Block:
+    rules = made.detection.replayed
+    if not rules:
+        return Paragraph(text("No rule could be run over the data."))
+    return Grid(
+        "Rules of the corrected set and of the runbook, with their `for`, evaluated at every sample",
+        ("rule", "condition", "for", "outcome", "after the onset", "recorded as an alert"),
+        tuple(
+            (
+                text(Code(rule.rule)),
+                text(rule.condition),
+                text(duration(rule.for_seconds)),
+                text(_OUTCOMES[rule.outcome] + (f": {rule.why}" if rule.why else "")),
+                text(
+                    "–"
+                    if rule.fires_at is None
+                    else f"{duration(rule.after_onset_seconds)}, at "
+                    f"{clock(rule.fires_at, seconds=True)}"
+                    if rule.after_onset_seconds is not None
+                    else f"at {clock(rule.fires_at, seconds=True)}"
+                ),
+                text("yes" if rule.seen_in_alerts else "no"),
+            )
+            for rule in rules
+        ),
+    )
+
+
+# ── timeline ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _timeline(made: Postmortem) -> tuple[Block, ...]:
+    if not made.timeline:
+        return (Paragraph(text("Nothing in the data has a time.")),)
+    zoned = made.zone != "UTC"
+    columns = ("UTC", *((made.zone,) if zoned else ()), "kind", "what", "source", "accuracy")
+    return (
+        Paragraph(
+            text(
+                "Forward, from before the onset. Each row names what it came from; the questions "
+                "behind the ids stand at the end."
+            ),
+            note=True,
+        ),
+        Grid(
+            "What happened",
+            columns,
+            tuple(_row(row, made.zone if zoned else "") for row in made.timeline),
+            most=MOST_TIMELINE_ROWS,
+        ),
+    )
+
+
+def _row(row: TimelineRow, zone: str) -> tuple[Text, ...]:
+    until = f" to {clock(row.until, near=row.at, seconds=True)}" if row.until else ""
+    times = f", {count(row.times)} times" if row.times > 1 else ""
+    quoted = row.kind in ("cluster event", "scaling")
+    what = printable(row.what, limit=240)
+    return (
+        text(Strong(clock(row.at, seconds=True) + until)),
+        *((text(say.local(row.at, zone)),) if zone else ()),
+        text(row.kind + times),
+        text(Code(what)) if quoted else text(what),
+        text(row.source, " ", Code(printable(row.query, limit=80))) if row.query else text(row.source),
+        text(f"{say.accuracy(row.uncertainty_seconds)}, {row.confidence}"),
+    )
+
+
+# ── causes ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _causes(made: Postmortem) -> tuple[Block, ...]:
+    chain = made.chain
+    blocks: list[Block] = [
+        Paragraph(
+            text(
+                "There is seldom one root: what changed, where it failed first, what made it "
+                "worse and how it spread stand apart. Ranked by lagkit on ",
+                Code(chain.judged_on),
+                "; open to doubt.",
+            ),
+            note=True,
+        ),
+        Heading("Trigger: what changed just before"),
+    ]
+    if chain.triggers:
+        blocks.append(
+            Grid(
+                "Changes of state near the onset, the nearest first; none is proven to be it",
+                ("when (UTC)", "before the onset", "what", "source"),
+                tuple(
+                    (
+                        text(Strong(clock(change.at, seconds=True))),
+                        text(
+                            duration(change.before_onset_seconds)
+                            if change.before_onset_seconds >= 0
+                            else f"{duration(-change.before_onset_seconds)} after"
+                        ),
+                        text(Code(printable(change.what, limit=240))),
+                        text(change.source, " ", Code(change.query)),
+                    )
+                    for change in chain.triggers
+                ),
+            )
+        )
+    elif not chain.changes_looked_for:
+        blocks.append(
+            Paragraph(text("Not checked: Kubernetes could not be read, so no change was seen."))
+        )
+    elif made.onset is None or made.onset.censored:
+        blocks.append(Paragraph(text("Not known: the data do not show how it began.")))
+    else:
+        blocks.append(
+            Paragraph(text("No deploy, scaling or restart was seen in the 15 minutes before."))
+        )
+    blocks.append(Heading("Where it failed first"))
+    if chain.primary is None:
+        blocks.append(Paragraph(text(f"{chain.title}: {chain.summary}.")))
+    else:
+        blocks += _cause(made, chain.primary)
+    for heading, entries, none in (
+        ("Contributing", chain.contributing, "No further cause is supported by evidence."),
+        ("Mechanism: how it spread", chain.mechanism, "No link between them was seen."),
+    ):
+        blocks.append(Heading(heading))
+        if not entries:
+            blocks.append(Paragraph(text(none)))
+        for entry in entries:
+            blocks += _cause(made, entry)
+    if chain.ruled_out:
+        names = ", ".join(chain.titles.get(cause, cause) for cause in chain.ruled_out)
+        blocks.append(Paragraph(text(Strong("Ruled out: "), names)))
+    if chain.capacity_bound is not None:
+        bound = "was" if chain.capacity_bound else "was not"
+        blocks.append(
+            Paragraph(text(f"The group {bound} bound by its capacity: {chain.capacity_because}."))
+        )
+    blocks += [Picture("evidence"), Picture("flow"), Picture("cumulative"), Picture("partitions")]
+    return tuple(blocks)
+
+
+def _cause(made: Postmortem, entry: RankedCause) -> list[Block]:
+    title = made.chain.titles.get(entry.cause, entry.cause)
+    blocks: list[Block] = [
+        Paragraph(
+            text(
+                Strong(title),
+                f": {percent(entry.probability)} after the evidence, {percent(entry.prior)} before; "
+                f"{entry.status.replace('_', ' ')}",
+            )
+        )
+    ]
+    lines = [
+        *(text(Strong("for "), line.statement) for line in entry.evidence_for[:MOST_EVIDENCE]),
+        *(
+            text(Strong("against "), line.statement)
+            for line in entry.evidence_against[:MOST_EVIDENCE]
+        ),
+        *(text(Strong("not checked "), line) for line in entry.not_checked[:MOST_EVIDENCE]),
+        *(
+            text(Strong("would change it "), line)
+            for line in entry.would_change[: MOST_EVIDENCE // 2]
+        ),
+    ]
+    if lines:
+        blocks.append(Bullets(tuple(lines)))
+    return blocks
+
+
+# ── facts, actions, likes ───────────────────────────────────────────────────────────────────────
+
+
+def _well(made: Postmortem) -> tuple[Block, ...]:
+    return (_facts(made.went_well),)
+
+
+def _luck(made: Postmortem) -> tuple[Block, ...]:
+    return (_facts(made.got_lucky),)
+
+
+def _facts(facts: Iterable[object]) -> Block:
+    from lagkit.postmortem.model import Fact
+
+    rows = []
+    for fact in facts:
+        assert isinstance(fact, Fact)
+        title, words = say.fact_text(fact)
+        rows.append((text(Strong(title)), text(f"{_MARKS[fact.outcome]} {words}"), text(fact.source)))
+    return Grid("✓ so it was, ✗ not so, ? cannot be told", ("fact", "finding", "from"), tuple(rows))
+
+
+def _actions(made: Postmortem) -> tuple[Block, ...]:
+    if not made.candidates:
+        return (Paragraph(text("The evidence suggests none.")),)
+    return (
+        Paragraph(
+            text(
+                f"{plural(len(made.candidates), 'suggestion')} by the evidence, for people to take "
+                "or decline; a declined one is worth its reason."
+            ),
+            note=True,
+        ),
+    )
+
+
+def _candidate(item: Candidate) -> tuple[Section, Section]:
+    facts = Section(
+        f"action-{item.id}",
+        f"{item.type.capitalize()}: {item.action}",
+        "facts",
+        (
+            Bullets(
+                (
+                    text(Strong("done when "), item.done_when),
+                    text(Strong("rests on "), Code(item.evidence), f": {item.because}"),
+                    text(Strong("suggested priority "), f"{item.priority}: {item.priority_because}"),
+                )
+            ),
+        ),
+        level=3,
+    )
+    blanks = text(
+        "Decision: ",
+        Open("undecided"),
+        " · Owner: ",
+        Open("unassigned"),
+        " · Due: ",
+        Open("unassigned"),
+        " · Ticket: ",
+        Open("unassigned"),
+    )
+    return facts, Section(f"decision-{item.id}", "", "yours", (Paragraph(blanks),))
+
+
+def _similar(made: Postmortem) -> tuple[Block, ...]:
+    similar = made.similar
+    if not similar.asked:
+        return (
+            Paragraph(
+                text("Not looked for: give a folder of incident files with ", Code("--similar"), ".")
+            ),
+        )
+    blocks: list[Block] = [
+        Paragraph(
+            text(
+                f"{plural(similar.compared, 'earlier incident')} of {plural(similar.files, 'file')} "
+                f"compared; {count(similar.not_earlier)} are not earlier. Likeness runs from 0 to "
+                "1: half by the evidence that was seen, half by the ranking."
+            ),
+            note=True,
+        )
+    ]
+    if similar.unreadable:
+        blocks.append(
+            Paragraph(text("Not readable: ", *_codes(similar.unreadable)), note=True)
+        )
+    if not similar.nearest:
+        blocks.append(Paragraph(text("None is like this one.")))
+        return tuple(blocks)
+    blocks.append(
+        Grid(
+            "The nearest",
+            ("incident", "began (UTC)", "cause then", "likeness", "evidence", "ranking", "both show"),
+            tuple(
+                (
+                    text(Code(one.file or one.id)),
+                    text(clock(one.start)),
+                    text(one.title),
+                    text(number(one.likeness)),
+                    text(number(one.evidence_likeness)),
+                    text(number(one.cause_likeness)),
+                    text(", ".join(kind.replace("_", " ") for kind in one.shared) or "nothing"),
+                )
+                for one in similar.nearest
+            ),
+        )
+    )
+    return tuple(blocks)
+
+
+def _complete(made: Postmortem) -> tuple[Block, ...]:
+    complete = made.completeness
+    blocks: list[Block] = [
+        Grid(
+            "How the sources answered",
+            ("source", "answer", "detail", "capture"),
+            tuple(
+                (
+                    text(Strong(source.name)),
+                    text(source.status.replace("_", " ")),
+                    text(source.detail),
+                    text(Code(source.capture)),
+                )
+                for source in complete.sources
+            ),
+        )
+    ]
+    if complete.unseen_seconds:
+        blocks.append(
+            Paragraph(
+                text(f"Without a sample for {duration(complete.unseen_seconds)} of the window.")
+            )
+        )
+    if complete.not_believed:
+        blocks += [
+            Heading("Monitoring that is not believed"),
+            Bullets(tuple(text(line) for line in complete.not_believed)),
+        ]
+    if made.impact.cannot_tell:
+        blocks += [
+            Heading("What cannot be computed"),
+            Bullets(
+                tuple(
+                    text(Strong(f"{name.replace('_', ' ')}: "), why)
+                    for name, why in made.impact.cannot_tell.items()
+                    if name != "bridged"
+                )
+            ),
+        ]
+    if complete.blind:
+        blocks.append(
+            Grid(
+                "What was not seen",
+                ("what", "source", "why", "what mends it"),
+                tuple(
+                    (text(Strong(gap.what)), text(gap.source), text(gap.why), text(gap.fix or "–"))
+                    for gap in complete.blind
+                ),
+            )
+        )
+    return tuple(blocks)
+
+
+def _supporting(made: Postmortem) -> tuple[Block, ...]:
+    files: list[Text] = [
+        text(
+            f"{capture.role} capture ",
+            Code(capture.id),
+            f", {clock(capture.start, seconds=True)} to {clock(capture.end, seconds=True)}, "
+            f"captured {clock(capture.captured_at, seconds=True)} by lagkit "
+            f"{capture.lagkit_version}, SHA-256 ",
+            Code(capture.sha256),
+        )
+        for capture in made.captures
+    ]
+    blocks: list[Block] = [
+        Paragraph(
+            text(
+                "Beside this text: ",
+                Code("postmortem.json"),
+                " with every number, ",
+                Code("postmortem.ipynb"),
+                " to go on from, and ",
+                Code("attachments.zip"),
+                " with all of it, the captures, each figure as SVG and CSV, and the questions.",
+            )
+        ),
+        Bullets(tuple(files)),
+    ]
+    if made.joining is not None:
+        taken = ", ".join(f"{name} {count(rows)}" for name, rows in made.joining.rows_taken.items())
+        left = sum(made.joining.rows_left_out.values())
+        until = made.joining.from_first_until
+        upto = f" (until {clock(until, seconds=True)})" if until else ""
+        blocks.append(
+            Paragraph(
+                text(
+                    f"Two captures as one window: {made.joining.rule}{upto}. Rows that came in: "
+                    f"{taken or 'none'}; {plural(left, 'row')} that both have or that lie before "
+                    "were left out."
+                )
+            )
+        )
+    if made.queries:
+        blocks.append(
+            Grid(
+                "Questions asked",
+                ("id", "question", "outcome", "rows"),
+                tuple(
+                    (
+                        text(Code(query.id)),
+                        text(Code(query.statement)),
+                        text(query.outcome + (f": {query.detail}" if query.detail else "")),
+                        text(count(query.rows)),
+                    )
+                    for query in made.queries
+                ),
+                most=MOST_QUERY_ROWS,
+            )
+        )
+    return tuple(blocks)

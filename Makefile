@@ -35,6 +35,7 @@ help: ## this list
 
 demo: $(CORE) ## replay the bundled incident: verdict, then the report (no server)
 	@$(BIN)/lagkit demo
+	@echo 'Its post-mortem: $(BIN)/lagkit postmortem lagkit-demo/incident.lagkit --out lagkit-demo'
 
 test: $(FULL) ## lint, types, unit, contract, notebooks, then the real servers
 	@$(BIN)/python tests/run_all.py

@@ -125,6 +125,7 @@ def test_a_signal_knows_no_cause_and_no_source(name):
         for m in MODULES
         if m in {"lagkit.causes", "lagkit.charts", "lagkit.investigation", "lagkit.ranking"}
         or in_package(m, "lagkit.flow")
+        or in_package(m, "lagkit.postmortem")
         or in_package(m, "lagkit.report")
         or in_package(m, "lagkit.render")
     ],

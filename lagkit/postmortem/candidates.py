@@ -187,7 +187,7 @@ def _of_monitoring(judged: Result) -> Iterable[Candidate]:
             "detect",
             f"Mend what {printable(one.exporter, limit=80)} says: "
             f"{printable(one.fix, limit=200).rstrip('.')}",
-            "`lagkit doctor` names it no more, for a day",
+            "lagkit doctor names it no more, for a day",
             f"suspicion:{one.kind}",
             printable(one.statement, limit=240),
             "P2",
@@ -196,15 +196,15 @@ def _of_monitoring(judged: Result) -> Iterable[Candidate]:
 
 
 def _of_blindness(complete: Completeness) -> Iterable[Candidate]:
-    gaps = [gap for gap in complete.blind if gap.fix and gap.source in ("kubernetes", "kafka")]
-    gaps += [gap for gap in complete.blind if gap.fix and gap.source == "prometheus"]
-    gaps = [gap for gap in gaps if not gap.what.startswith("the alert ")]
+    # what an exporter does not write is not for the asking
+    asked = ("kubernetes", "kafka", "downstream")
+    gaps = [gap for gap in complete.blind if gap.fix and gap.source in asked]
     for gap in gaps[:MOST_OF_A_KIND]:
         yield Candidate(
             f"see-{_slug(gap.source)}-{_slug(gap.what)}",
             "process",
             f"Let lagkit see {gap.what}: {gap.fix.rstrip('.')}",
-            "`lagkit doctor` shows it as readable",
+            "lagkit doctor shows it as readable",
             "coverage",
             gap.why,
             "P3",

@@ -80,7 +80,7 @@ def alert_stamps(
 ) -> tuple[Stamp, Stamp]:
     """Return the stamps of the alert and of its expression."""
     expression = "the alert's expression became true (ALERTS_FOR_STATE)"
-    fires = "the alert fired, after its `for` (ALERTS)"
+    fires = "the alert fired, after its for: (ALERTS)"
     if chosen is None:
         why = "no alert fired"
         if not incident.readable("prometheus"):

@@ -111,6 +111,7 @@ def write(
     captures: Captures,
     *,
     edited: Edited | None = None,
+    notebook: bool = True,
     pdf: bool = False,
     deadline_seconds: float = DEADLINE_SECONDS,
     on_progress: Progress | None = None,
@@ -152,7 +153,11 @@ def write(
         msg = f"The post-mortem cannot be written to {folder}: {error.strerror or error}."
         raise ReportFailed(msg, hint="Make room, or give another folder with --out.") from error
     with contextlib.ExitStack() as stack:
-        running = _begin(written, captures, made.zone, failures, deadline_seconds, standby, stack)
+        running = None
+        if notebook:
+            running = _begin(
+                written, captures, made.zone, failures, deadline_seconds, standby, stack
+            )
         say("writing postmortem.html")
         written = _html(made, parts, figures, written, failures)
         if running is not None:

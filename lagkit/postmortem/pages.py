@@ -8,6 +8,9 @@ of logs and events are quoted as code.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
+
+import pandas as pd
 
 from lagkit.model import RankedCause
 from lagkit.postmortem import sentences as say
@@ -32,13 +35,14 @@ from lagkit.wording import clock, count, duration, number, percent, plural, prin
 MOST_TIMELINE_ROWS = 80
 MOST_QUERY_ROWS = 60
 MOST_EVIDENCE = 8
+MOST_IDS = 2
 _ALERTS = ("alert", "of the group", "expression true", "fired", "last seen firing", "severity")
 _OUTCOMES = {"fires": "would have fired", "silent": "silent", "cannot_tell": "cannot tell"}
 _MARKS = {"holds": "✓", "does_not_hold": "✗", "cannot_tell": "?"}
 _INTERVALS = {
     "TTD": "until an alert told of it (TTD)",
     "detection gap": "of it, until the expression was true",
-    "for-wait": "of it, waiting for the rule's `for`",
+    "for-wait": "of it, waiting for the rule (for:)",
     "TTA": "until somebody took it (TTA)",
     "TTM": "until the backlog shrank (TTM)",
     "TTR": "until it was within the promise again (TTR)",
@@ -46,10 +50,21 @@ _INTERVALS = {
 }
 
 
+def _at(made: Postmortem, moment: datetime) -> str:
+    """Return *moment* in UTC, with its date only where that is not the window's first day."""
+    return clock(moment, near=made.incident.start, seconds=True)
+
+
 def sections(made: Postmortem) -> tuple[Section, ...]:
     """Return every section of *made* in the order of reading."""
     return (
-        Section("title", f"Post-mortem: {made.incident.group}", "facts", _title(made), level=1),
+        Section(
+            "title",
+            f"Post-mortem: {made.incident.group}, {pd.Timestamp(made.incident.start):%Y-%m-%d}",
+            "facts",
+            _title(made),
+            level=1,
+        ),
         _blank("status"),
         _blank("owner"),
         _blank("severity"),
@@ -141,7 +156,7 @@ def _impact(made: Postmortem) -> tuple[Block, ...]:
     impact = made.impact
     bound = "at least " if impact.delays_are_at_least else ""
     span = (
-        f"{clock(impact.counted_from, seconds=True)} to {clock(impact.counted_until, seconds=True)}"
+        f"{_at(made, impact.counted_from)} to {_at(made, impact.counted_until)}"
         if impact.counted_from and impact.counted_until
         else "the incident"
     )
@@ -199,7 +214,7 @@ def _impact(made: Postmortem) -> tuple[Block, ...]:
                 f"{count(impact.peak_lag_messages)} messages",
                 "peak_lag_messages",
             ),
-            f"at {clock(impact.peak_lag_at, seconds=True)}" if impact.peak_lag_at else "",
+            f"at {_at(made, impact.peak_lag_at)}" if impact.peak_lag_at else "",
         ),
         (
             "oldest unread message",
@@ -259,7 +274,7 @@ def _peak_place(made: Postmortem) -> str:
         if impact.peak_partition >= 0
         else f"{impact.peak_topic}, whose partitions are not told apart"
     )
-    return f"at {clock(impact.peak_age_at, seconds=True)} in {where}"
+    return f"at {_at(made, impact.peak_age_at)} in {where}"
 
 
 def _lost(made: Postmortem) -> str:
@@ -308,9 +323,9 @@ def _detection(made: Postmortem) -> tuple[Block, ...]:
                 tuple(
                     (
                         text(Strong(stamp.name)),
-                        text(say.stamp_text(stamp, made.zone)),
+                        text(say.stamp_text(stamp, made)),
                         text(stamp.definition),
-                        text(stamp.source, " ", Code(stamp.query)) if stamp.query else text("–"),
+                        _from(stamp.source, stamp.query) if stamp.query else text("–"),
                         text(
                             "–"
                             if stamp.at is None
@@ -346,10 +361,10 @@ def _detection(made: Postmortem) -> tuple[Block, ...]:
                     (
                         text(Code(one.alert)),
                         text("yes" if one.of_group else "no"),
-                        text(clock(one.active_at, seconds=True) if one.active_at else "not known"),
-                        text(clock(one.fired_at, seconds=True) if one.fired_at else "only pending"),
+                        text(_at(made, one.active_at) if one.active_at else "not known"),
+                        text(_at(made, one.fired_at) if one.fired_at else "only pending"),
                         text(
-                            clock(one.resolved_at, seconds=True)
+                            _at(made, one.resolved_at)
                             if one.resolved_at
                             else ("to the end" if one.still_firing else "–")
                         ),
@@ -361,7 +376,7 @@ def _detection(made: Postmortem) -> tuple[Block, ...]:
         )
     else:
         blocks.append(Paragraph(text(f"None{_because(seen.why)}.")))
-    blocks += [Heading("Alerts that should have told of it, run over the data"), _replayed(made)]
+    blocks += [Heading("Rules run over the data: which of them would have told of it"), _replayed(made)]
     if seen.dead_rules:
         blocks.append(Bullets(tuple(text(line) for line in seen.dead_rules)))
     return tuple(blocks)
@@ -372,8 +387,6 @@ def _because(why: str) -> str:
 
 
 def _between(earliest: object, latest: object) -> str:
-    from datetime import datetime
-
     if isinstance(earliest, datetime) and isinstance(latest, datetime):
         near = latest
         return f"{clock(earliest, near=near, seconds=True)} to {clock(latest, near=near, seconds=True)}"
@@ -385,7 +398,7 @@ def _replayed(made: Postmortem) -> Block:
     if not rules:
         return Paragraph(text("No rule could be run over the data."))
     return Grid(
-        "Rules of the corrected set and of the runbook, with their `for`, evaluated at every sample",
+        "Rules of the corrected set and of the runbook, with their for:, evaluated at every sample",
         ("rule", "condition", "for", "outcome", "after the onset", "recorded as an alert"),
         tuple(
             (
@@ -397,9 +410,9 @@ def _replayed(made: Postmortem) -> Block:
                     "–"
                     if rule.fires_at is None
                     else f"{duration(rule.after_onset_seconds)}, at "
-                    f"{clock(rule.fires_at, seconds=True)}"
+                    f"{_at(made, rule.fires_at)}"
                     if rule.after_onset_seconds is not None
-                    else f"at {clock(rule.fires_at, seconds=True)}"
+                    else f"at {_at(made, rule.fires_at)}"
                 ),
                 text("yes" if rule.seen_in_alerts else "no"),
             )
@@ -427,25 +440,34 @@ def _timeline(made: Postmortem) -> tuple[Block, ...]:
         Grid(
             "What happened",
             columns,
-            tuple(_row(row, made.zone if zoned else "") for row in made.timeline),
+            tuple(_row(made, row, made.zone if zoned else "") for row in made.timeline),
             most=MOST_TIMELINE_ROWS,
         ),
     )
 
 
-def _row(row: TimelineRow, zone: str) -> tuple[Text, ...]:
+def _row(made: Postmortem, row: TimelineRow, zone: str) -> tuple[Text, ...]:
     until = f" to {clock(row.until, near=row.at, seconds=True)}" if row.until else ""
     times = f", {count(row.times)} times" if row.times > 1 else ""
     quoted = row.kind in ("cluster event", "scaling")
     what = printable(row.what, limit=240)
     return (
-        text(Strong(clock(row.at, seconds=True) + until)),
+        text(Strong(_at(made, row.at) + until)),
         *((text(say.local(row.at, zone)),) if zone else ()),
         text(row.kind + times),
         text(Code(what)) if quoted else text(what),
-        text(row.source, " ", Code(printable(row.query, limit=80))) if row.query else text(row.source),
-        text(f"{say.accuracy(row.uncertainty_seconds)}, {row.confidence}"),
+        _from(row.source, row.query),
+        text(f"{say.accuracy(row.uncertainty_seconds)} ({row.confidence})"),
     )
+
+
+def _from(source: str, query: str) -> Text:
+    """Return the source with the ids of its questions: the first two, and how many more."""
+    ids = [name.strip() for name in query.split(",") if name.strip()]
+    if not ids:
+        return text(source)
+    more = f" +{len(ids) - MOST_IDS} more" if len(ids) > MOST_IDS else ""
+    return text(f"{source} ", Code(printable(", ".join(ids[:MOST_IDS]), limit=80)), more)
 
 
 # ── causes ──────────────────────────────────────────────────────────────────────────────────────
@@ -463,7 +485,7 @@ def _causes(made: Postmortem) -> tuple[Block, ...]:
             ),
             note=True,
         ),
-        Heading("Trigger: what changed just before"),
+        Heading("Trigger: what changed shortly before"),
     ]
     if chain.triggers:
         blocks.append(
@@ -472,14 +494,14 @@ def _causes(made: Postmortem) -> tuple[Block, ...]:
                 ("when (UTC)", "before the onset", "what", "source"),
                 tuple(
                     (
-                        text(Strong(clock(change.at, seconds=True))),
+                        text(Strong(_at(made, change.at))),
                         text(
                             duration(change.before_onset_seconds)
                             if change.before_onset_seconds >= 0
                             else f"{duration(-change.before_onset_seconds)} after"
                         ),
                         text(Code(printable(change.what, limit=240))),
-                        text(change.source, " ", Code(change.query)),
+                        _from(change.source, change.query),
                     )
                     for change in chain.triggers
                 ),
@@ -513,10 +535,12 @@ def _causes(made: Postmortem) -> tuple[Block, ...]:
         names = ", ".join(chain.titles.get(cause, cause) for cause in chain.ruled_out)
         blocks.append(Paragraph(text(Strong("Ruled out: "), names)))
     if chain.capacity_bound is not None:
-        bound = "was" if chain.capacity_bound else "was not"
-        blocks.append(
-            Paragraph(text(f"The group {bound} bound by its capacity: {chain.capacity_because}."))
+        words = (
+            f"The group was bound by its capacity: {chain.capacity_because}."
+            if chain.capacity_bound
+            else "By this ranking the group was not bound by its capacity."
         )
+        blocks.append(Paragraph(text(words)))
     blocks += [Picture("evidence"), Picture("flow"), Picture("cumulative"), Picture("partitions")]
     return tuple(blocks)
 

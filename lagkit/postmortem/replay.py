@@ -54,6 +54,8 @@ class Rule:
     holds: Callable[[Scene], pd.Series[bool] | str]
     """By timestamp; a text where it cannot be told, saying why."""
     for_seconds: float
+    needs_seconds: float = 0.0
+    """With less history than this it cannot be true."""
     advised: bool = True
     """Worth having; False: of the runbook, for comparison."""
 
@@ -191,6 +193,7 @@ RULES: tuple[Rule, ...] = (
         lambda _scene: "a partition has a backlog and no commit for 10 minutes",
         _stalled,
         5 * MINUTE,
+        needs_seconds=STALL_SECONDS,
     ),
     Rule("OffsetRewound", lambda _scene: "a committed offset went back", _rewound, 0.0),
     Rule(
@@ -249,20 +252,17 @@ def _replay(rule: Rule, scene: Scene, begin: pd.Timestamp | None, seen: bool) ->
         )
     true_at, fires_at = _fires(told.fillna(False).astype(bool), rule.for_seconds, begin)
     if fires_at is None:
-        reach = (told.index[-1] - (begin or told.index[0])).total_seconds() if len(told) else 0.0
-        short = true_at is not None and true_at + pd.to_timedelta(rule.for_seconds, unit="s") > (
-            told.index[-1]
-        )
-        why = "true at the end, but the data stop before its `for` is over" if short else ""
-        if not short and reach < rule.for_seconds:
-            why = "the data are shorter than its `for`"
-        outcome = "cannot_tell" if why else "silent"
+        # true at the end: what comes after the data decides
+        why = "" if true_at is None else "true at the end, but the data stop before its for: is over"
+        seen_for = (told.index[-1] - told.index[0]).total_seconds() if len(told) else 0.0
+        if seen_for < rule.needs_seconds:
+            why = f"it looks back {duration(rule.needs_seconds)}, the data {duration(seen_for)}"
         return ReplayedRule(
             rule.name,
             words,
             rule.for_seconds,
-            outcome,  # type: ignore[arg-type]
-            true_at=true_at if short else None,
+            "cannot_tell" if why else "silent",
+            true_at=true_at,
             seen_in_alerts=seen,
             why=why,
         )

@@ -29,9 +29,9 @@ STATES = {
 }
 
 
-def both_clocks(at: datetime, zone: str) -> str:
-    """Return *at* in UTC and, where it differs, local time."""
-    shown = clock(at, seconds=True)
+def both_clocks(at: datetime, zone: str, *, near: datetime | None = None) -> str:
+    """Return *at* in UTC and, where it differs, local time; the date unless it is that of *near*."""
+    shown = clock(at, near=near, seconds=True)
     return shown if zone == "UTC" else f"{shown} ({local(at, zone)} {zone})"
 
 
@@ -49,7 +49,7 @@ def summary(made: Postmortem) -> list[str]:
     lines = [_what(made)]
     lines.append(_delay(impact))
     if impact.peak_lag_messages is not None:
-        lines.append(_peaks(impact))
+        lines.append(_peaks(made))
     lines.append(loss_sentence(impact))
     lines.append(_noticed(made))
     lines.append(_ended(made))
@@ -91,10 +91,11 @@ def _delay(impact: Impact) -> str:
     return f"{line}."
 
 
-def _peaks(impact: Impact) -> str:
+def _peaks(made: Postmortem) -> str:
+    impact = made.impact
     line = f"The backlog reached {count(impact.peak_lag_messages)} messages"
     if impact.peak_lag_at is not None:
-        line += f" at {clock(impact.peak_lag_at, seconds=True)}"
+        line += f" at {clock(impact.peak_lag_at, near=made.incident.start, seconds=True)}"
     if impact.peak_age_seconds is not None and impact.peak_partition is not None:
         place = (
             f"partition {impact.peak_partition} of {impact.peak_topic}"
@@ -135,14 +136,14 @@ def _noticed(made: Postmortem) -> str:
             "Whether an alert told of it is not known."
         )
     if seen.ttd_seconds is None:
-        return f"The alert {seen.alert} fired at {both_clocks(seen.fired_at, made.zone)}." if (
+        return f"The alert {seen.alert} fired at {both_clocks(seen.fired_at, made.zone, near=made.incident.start)}." if (
             seen.fired_at
         ) else f"The alert {seen.alert} fired."
     line = f"The alert {seen.alert} fired {duration(seen.ttd_seconds)} after the onset"
     if seen.gap_seconds is not None and seen.for_seconds is not None:
         line += (
             f": {duration(seen.gap_seconds)} until its expression was true, then "
-            f"{duration(seen.for_seconds)} of waiting for its `for`"
+            f"{duration(seen.for_seconds)} of waiting (its for:)"
         )
     return f"{line}."
 
@@ -154,7 +155,7 @@ def _ended(made: Postmortem) -> str:
         taken = made.interval("TTR").seconds
         after = f", {duration(taken)} after the onset" if taken is not None else ""
         note = f" ({recovery.why})" if recovery.why else ""
-        return f"It was within its promise again from {both_clocks(recovery.at, made.zone)}{after}{note}."
+        return f"It was within its promise again from {both_clocks(recovery.at, made.zone, near=made.incident.start)}{after}{note}."
     return f"When the data end, {STATES[made.state]}{_left(made.impact)}."
 
 
@@ -175,12 +176,12 @@ def _cause(made: Postmortem) -> str:
     return f"By the evidence it is {chain.likelihood_term} to be {chain.title.lower()}{beside}."
 
 
-def stamp_text(stamp: Stamp, zone: str) -> str:
+def stamp_text(stamp: Stamp, made: Postmortem) -> str:
     """Return when *stamp* was, or why that is not known."""
     if stamp.at is None:
         return f"not known: {stamp.why}"
     note = f" ({stamp.why})" if stamp.why else ""
-    return f"{both_clocks(stamp.at, zone)}{note}"
+    return f"{both_clocks(stamp.at, made.zone, near=made.incident.start)}{note}"
 
 
 def accuracy(seconds: float | None) -> str:
@@ -193,7 +194,7 @@ def accuracy(seconds: float | None) -> str:
 def interval_text(interval: Interval) -> str:
     """Return how long *interval* was, or why that is not known."""
     if interval.seconds is None:
-        return f"not known: {interval.why}"
+        return f"not known ({interval.why})"
     return f"{duration(interval.seconds)} {accuracy(interval.uncertainty_seconds)}"
 
 

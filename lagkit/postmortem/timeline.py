@@ -23,8 +23,8 @@ BEFORE_SECONDS = 900.0
 """Changes so long before the onset still belong to the story, whatever the window."""
 API_SECONDS = 1.0
 """Times of the Kubernetes API are whole seconds."""
-SECOND = "to the second, as the API server has it"
-LOGGED = "to the millisecond, from the group's own log"
+SECOND = "API server"
+LOGGED = "the group's own log"
 DEPLOYS = frozenset({"deploy"})
 CHANGES = ("deploy", "scaling", "restart", "configuration")
 """Kinds of rows that change the state of something: what may have triggered the lag."""
@@ -104,7 +104,7 @@ def _half(stamp: Stamp) -> float | None:
 def _of_alerts(alerts: Iterable[AlertSeen]) -> Iterable[TimelineRow]:
     for one in alerts:
         moments = (
-            (one.active_at, f"expression of {one.alert} true", "as Prometheus evaluated it", 1.0),
+            (one.active_at, f"expression of {one.alert} true", "rule evaluation", 1.0),
             (one.fired_at, f"{one.alert} firing", "scrape step", one.uncertainty_seconds),
             (one.resolved_at, f"{one.alert} last seen firing", "scrape step", None),
         )
@@ -278,7 +278,7 @@ def _of_findings(findings: Sequence[Any], step: float) -> Iterable[TimelineRow]:
                 printable(finding.statement, limit=240),
                 finding.source,
                 finding.query,
-                "first sign of it that was seen",
+                "first sign seen",
                 step,
             )
 

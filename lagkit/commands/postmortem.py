@@ -39,9 +39,7 @@ from lagkit.errors import ReportFailed, UsageError
     envvar="LAGKIT_OUT",
     help="Folder of the post-mortem, e.g. that of the report.",
 )
-@click.option(
-    "--pdf", is_flag=True, envvar="LAGKIT_PDF", help="Also postmortem.pdf (extra `pdf`)."
-)
+@click.option("--pdf", is_flag=True, envvar="LAGKIT_PDF", help="Also postmortem.pdf (extra `pdf`).")
 @click.option(
     "--zone",
     metavar="NAME",
@@ -97,9 +95,7 @@ def postmortem(
                 raise UsageError(msg, hint="Give another folder with --out.")
         refuse_overwriting(folder, incident.id, merge)
         standby = stack.enter_context(standing_by())
-        signatures = (
-            read_folder(similar, on_progress=progress) if similar is not None else None
-        )
+        signatures = read_folder(similar, on_progress=progress) if similar is not None else None
         progress("putting the post-mortem together")
         account = build(incident, later=later, signatures=signatures, zone=place)
         captures = Captures(
@@ -144,4 +140,3 @@ def machine_zone() -> str:
         zoneinfo.ZoneInfo(named)
         return named if named not in ("Etc/UTC", "UCT", "Zulu", "Universal", "GMT") else "UTC"
     return "UTC"
-

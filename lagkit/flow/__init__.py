@@ -36,8 +36,8 @@ from lagkit.flow.waits import DeletedUnread, Waits, deleted_unread, waits
 __all__ = [
     "FALLING_BEHIND_SECONDS",
     "Concentration",
-    "DeletedUnread",
     "Delay",
+    "DeletedUnread",
     "Drain",
     "Evaluation",
     "FlowShares",

@@ -193,7 +193,8 @@ def deleted_unread(samples: pd.DataFrame) -> DeletedUnread:
     reached = by_partition(np.fmax(held, by_partition(start).ffill())).shift()
     last = by_partition(start).tail(1)
     if last.isna().any():
-        why = f"the last sample of {int(last.isna().sum())} of {len(last)} partitions has no log start"
+        blind = f"{int(last.isna().sum())} of {len(last)} partitions"
+        why = f"the last sample of {blind} has no log start"
         return DeletedUnread(lost, False, why)
     doubtful = reached.notna() & (ahead > reached) & ~(behind > 0)
     if doubtful.any():

@@ -1,7 +1,7 @@
 """From one or two captures to a post-mortem: the one place that knows the order of the steps.
 
-No clock, no network and nothing displayed: same captures in, same post-mortem out. The notebook, the
-command and a program call :func:`build` alike.
+No clock, no network and nothing displayed: same captures in, same post-mortem out. The notebook,
+the command and a program call :func:`build` alike.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from lagkit.postmortem.model import (
     Joining,
     Postmortem,
     SourceSeen,
+    as_written,
 )
 from lagkit.postmortem.similar import Signatures, nearest, signature
 from lagkit.postmortem.timeline import baseline_row, timeline
@@ -181,13 +182,11 @@ def build(
         chain=links,
         went_well=went_well(first, impact, topics, noticed, by_name, complete, path),
         got_lucky=lucky,
-        candidates=candidates(
-            judged, links, noticed, impact, topics, lucky, complete, extra=extra
-        ),
+        candidates=candidates(judged, links, noticed, impact, topics, lucky, complete, extra=extra),
         similar=nearest(own, signatures, mine),
         queries=_queries(whole.incident),
     )
-    return Account(made, judged, whole)
+    return Account(as_written(made), judged, whole)
 
 
 def refuse_zone(zone: str) -> None:

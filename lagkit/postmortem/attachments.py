@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lagkit.figure.drawing import Area, Arrow, Cells, Line, Points, Spans, Symbols, Trace, trace_name
+from lagkit.figure.drawing import (
+    Area,
+    Arrow,
+    Cells,
+    Line,
+    Points,
+    Spans,
+    Symbols,
+    Trace,
+    trace_name,
+)
 
 if TYPE_CHECKING:
     from lagkit.figure import Figure
@@ -43,9 +53,7 @@ _WHAT = {
 }
 
 
-def attachments(
-    made: Postmortem, figures: Sequence[Figure], files: Mapping[str, bytes]
-) -> bytes:
+def attachments(made: Postmortem, figures: Sequence[Figure], files: Mapping[str, bytes]) -> bytes:
     """Return the zip of *files* (name → content) with the figures and queries of *made*."""
     members = dict(files)
     for figure in figures:
@@ -126,9 +134,7 @@ def figure_csv(figure: Figure) -> bytes:
     return _csv(COLUMNS, rows)
 
 
-def _rows(
-    trace: Trace, names: Sequence[str], columns: Sequence[str]
-) -> Iterable[tuple[Any, ...]]:
+def _rows(trace: Trace, names: Sequence[str], columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
     """Return (trace, kind, time, until, row, value, high, label) of each point."""
     name, kind = trace_name(trace), type(trace).__name__.lower()
     if isinstance(trace, Line | Points):

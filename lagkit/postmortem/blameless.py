@@ -1,8 +1,8 @@
 """Is a text free of blame? A linter over prose: systems, roles and pods, never a person.
 
-It reads the text of a post-mortem and leaves out what is quoted: code, log lines and block quotes of
-evidence say "failed to" by right. Whole words only, so "adjust" is not "just". That a name is a
-person's it cannot know; addresses and mentions it does.
+It reads Markdown and leaves out what is quoted as code: a log line says "failed to" by right. Whole
+words only, so "adjust" is not "just". That a name is a person's it cannot know; addresses and
+mentions it does.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WORDS = {
 """Words of blame and hindsight, and what to write instead (report.md 1.4)."""
 _QUOTED = re.compile(r"(`+)(?:.(?!\1))*?.?\1|<!--.*?-->", re.DOTALL)
 _FENCE = re.compile(r"^(```+|~~~+).*?^\1", re.MULTILINE | re.DOTALL)
-_PERSON = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+|(?<![\w`])@[A-Za-z][\w-]+")
+_PERSON = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?<![\w`])@[A-Za-z][\w-]+")
 _WORDS = re.compile(
     r"\b(?:" + "|".join(sorted(map(re.escape, WORDS), key=len, reverse=True)) + r")\b",
     re.IGNORECASE,

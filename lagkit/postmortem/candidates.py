@@ -62,7 +62,8 @@ def candidates(
     if chain.capacity_bound:
         found += extra
     unique = {item.id: item for item in reversed(found)}
-    ordered = sorted(reversed(unique.values()), key=lambda item: _ORDER[item.priority])
+    inner = list(unique.values())[::-1]
+    ordered = sorted(inner, key=lambda item: _ORDER[item.priority])
     return tuple(ordered[:MOST_CANDIDATES])
 
 
@@ -85,8 +86,8 @@ def _of_detection(detection: Detection, impact: Impact) -> Iterable[Candidate]:
                 "alert-sooner",
                 "detect",
                 f"Put the rule {rule} in place",
-                f"the rule is loaded, and run over this incident it fires within {duration(sooner)} "
-                "of the onset",
+                "the rule is loaded, and run over this incident it fires within "
+                f"{duration(sooner)} of the onset",
                 f"rule:{rule}",
                 because,
                 "P1" if detection.ttd_seconds is None or late else "P3",
@@ -112,9 +113,8 @@ def _of_cause(
     names = _names(judged, impact, topics)
     roles = {entry.cause: entry.role for entry in judged.verdict.ranking}
     seen = {finding.kind: finding for finding in reversed(judged.verdict.findings)}
-    wanted = [chain.cause] + [
-        entry.cause for entry in (*chain.contributing, *chain.mechanism) if entry is not None
-    ]
+    further = [entry.cause for entry in (*chain.contributing, *chain.mechanism)]
+    wanted = [chain.cause, *further]
     for cause in dict.fromkeys(wanted):
         for suggestion in template().candidates:
             shown = [seen[kind] for kind in suggestion.evidence if kind in seen]
@@ -165,7 +165,7 @@ def _fits(suggestion: Suggestion, names: Mapping[str, str]) -> bool:
 def _of_luck(lucky: Iterable[Fact]) -> Iterable[Candidate]:
     for fact in lucky:
         if fact.id == "retention_margin" and fact.outcome == "holds":
-            margin = fact.values["margin_seconds"]
+            margin = fact.numbers["margin_seconds"]
             assert isinstance(margin, float)
             yield Candidate(
                 "retention-margin",

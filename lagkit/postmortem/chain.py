@@ -26,7 +26,7 @@ CAPACITY_EVIDENCE = frozenset({"consumption_at_capacity", "no_spare_partition", 
 def chain(judged: Result, whole: Result, judged_on: str, rows: Iterable[TimelineRow]) -> Chain:
     """Return the chain: the ranking of *judged*, and what changed in the timeline *rows*."""
     verdict = judged.verdict
-    ranked = [entry for entry in verdict.ranking if entry.cause not in (NONE,)]
+    ranked = [entry for entry in verdict.ranking if entry.cause != NONE]
     top = verdict.ranking[0] if verdict.ranking else None
     bound, because = capacity_bound(judged)
     return Chain(
@@ -86,6 +86,6 @@ def capacity_bound(result: Result) -> tuple[bool | None, str]:
     ]
     if cause in CAPACITY_CAUSES:
         return True, seen[0] if seen else result.catalogue.cause(cause).title
-    if cause in (UNKNOWN,):
+    if cause == UNKNOWN:
         return None, "the cause is unknown"
     return False, result.catalogue.cause(cause).title

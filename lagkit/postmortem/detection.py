@@ -119,9 +119,7 @@ def detection(
     would = [
         rule
         for rule in rules
-        if rule.after_onset_seconds is not None
-        and rule.rule in ADVISED
-        and not rule.seen_in_alerts
+        if rule.after_onset_seconds is not None and rule.rule in ADVISED and not rule.seen_in_alerts
     ]
     first = min(would, key=lambda rule: (rule.after_onset_seconds or 0.0, rule.rule), default=None)
     return Detection(

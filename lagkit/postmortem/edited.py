@@ -29,7 +29,8 @@ LEFTOVER = "kept"
 """Section of what has no place any more."""
 _HEAD = "<!-- lagkit:postmortem/1 incident={} -->"
 _MARK = re.compile(
-    r"^[ \t]*<!--[ \t]*lagkit:(postmortem/1|facts|yours|conflict|end)(?:[ \t]+(\S.*?))?[ \t]*-->[ \t]*$"
+    r"^[ \t]*<!--[ \t]*lagkit:(postmortem/1|facts|yours|conflict|end)"
+    r"(?:[ \t]+(\S.*?))?[ \t]*-->[ \t]*$"
 )
 _NAME = re.compile(r"^([a-z0-9][a-z0-9_-]*)(?: data=([0-9a-f]{16}))?$")
 _CONFLICT_NOTE = (
@@ -232,9 +233,7 @@ def _without_note(text: str) -> str:
 def touched(edited: Edited) -> bool:
     """Whether people wrote anything into the file."""
     return bool(
-        edited.conflicts
-        or edited.loose
-        or any(part.touched for part in edited.parts.values())
+        edited.conflicts or edited.loose or any(part.touched for part in edited.parts.values())
     )
 
 
@@ -268,9 +267,7 @@ def merge(made: Iterable[Made], edited: Edited | None) -> Merged:
     gone = [part for name, part in edited.parts.items() if name not in bodies]
     names = {one.id for one in sections}
     lost = [part.text for part in gone if part.touched]
-    lost += [
-        text for name, text in edited.loose.items() if name and name not in names
-    ]
+    lost += [text for name, text in edited.loose.items() if name and name not in names]
     lost += [text for name, text in edited.conflicts.items() if name not in names]
     leftover = "\n\n".join(lost)
     return Merged(

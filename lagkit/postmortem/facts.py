@@ -75,9 +75,7 @@ def _told_before_breach(detection: Detection, stamps: dict[str, Stamp]) -> Fact:
         return Fact("told_before_breach", outcome, {}, source, why=why)  # type: ignore[arg-type]
     ahead = (pd.Timestamp(breach) - pd.Timestamp(fired)).total_seconds()
     values: dict[str, FactValue] = {"alert": detection.alert, "ahead_seconds": abs(ahead)}
-    return Fact(
-        "told_before_breach", "holds" if ahead > 0 else "does_not_hold", values, source
-    )
+    return Fact("told_before_breach", "holds" if ahead > 0 else "does_not_hold", values, source)
 
 
 def _drained_as_forecast(judged: Result, stamps: dict[str, Stamp]) -> Fact:
@@ -200,7 +198,11 @@ def weekly_peak(whole: Result, path: Course) -> Fact:
     group = group.dropna(subset=["log_end_sum", "committed_sum"]) if len(group) else group
     if onset is None or len(group) < 3:
         return Fact(
-            "weekly_peak", "cannot_tell", {}, source, why="there is no onset to move to another hour"
+            "weekly_peak",
+            "cannot_tell",
+            {},
+            source,
+            why="there is no onset to move to another hour",
         )
     seen = (group["timestamp"].iloc[-1] - group["timestamp"].iloc[0]).total_seconds()
     if seen < WEEK_SECONDS:
@@ -248,7 +250,7 @@ def _replayed(during: pd.DataFrame, factor: float) -> tuple[float, float]:
     lag = came - read
     steps = np.diff(seconds)
     handled = np.diff(read)
-    busy = lag[:-1] > 0
+    busy = (lag[:-1] > 0) | (lag[1:] > 0)  # with a backlog, what was read is what could be
     fastest = float((handled[busy] / steps[busy]).max()) if busy.any() else 0.0
     able = np.where(busy, handled, np.maximum(handled, fastest * steps))
     arrivals = np.diff(came) * factor

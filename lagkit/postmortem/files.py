@@ -144,9 +144,7 @@ def write(
         written = Written(
             folder,
             merged,
-            data=write_whole(
-                folder / folders.POSTMORTEM_DATA, content[folders.POSTMORTEM_DATA]
-            ),
+            data=write_whole(folder / folders.POSTMORTEM_DATA, content[folders.POSTMORTEM_DATA]),
             markdown=write_whole(folder / folders.POSTMORTEM_FILE, text),
         )
     except OSError as error:

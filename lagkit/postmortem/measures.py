@@ -119,46 +119,54 @@ def stamps(result: Result, path: Course, alert: Stamp, expression: Stamp) -> tup
     step = path.step_seconds
     held = (path.age.index[-1] - ends).total_seconds() if ends is not None else 0.0
     return (
-        Stamp(
-            "onset",
-            "the net flow turned positive and stayed so until the peak (change point, 95 %)",
-            pd.Timestamp(onset.at) if onset else None,
-            "offset history" if onset else "",
-            path.queries if onset else "",
-            None,
-            onset.earliest if onset else None,
-            onset.latest if onset else None,
-            found if not (onset and onset.censored) else "it began before the data do",
-        ),
-        _measured(
-            "breach", "the oldest unread message was older than the promise", begins, path, never
-        ),
-        expression,
-        alert,
-        _measured(
-            "mitigation",
-            "the backlog stopped growing: its peak, fallen by a tenth of it since",
-            turn,
-            path,
-            missing or (NOT_SEEN_LONG if onset else found),
-        ),
-        _measured(
-            "recovery",
-            "the oldest unread message is back within the promise and stays so",
-            ends,
-            path,
-            never if begins is None else NOT_SEEN_LONG,
-            note=""
-            if ends is None or held >= HELD_SECONDS
-            else "the data go on for less than five minutes after it",
-        ),
-        Stamp(
-            "acknowledged",
-            "a person took it: known to a pager, not to this data",
-            None,
-            why="no export of a pager was given",
-        ),
-    ) if step > 0 else ()
+        (
+            Stamp(
+                "onset",
+                "the net flow turned positive and stayed so until the peak (change point, 95 %)",
+                pd.Timestamp(onset.at) if onset else None,
+                "offset history" if onset else "",
+                path.queries if onset else "",
+                None,
+                onset.earliest if onset else None,
+                onset.latest if onset else None,
+                found if not (onset and onset.censored) else "it began before the data do",
+            ),
+            _measured(
+                "breach",
+                "the oldest unread message was older than the promise",
+                begins,
+                path,
+                never,
+            ),
+            expression,
+            alert,
+            _measured(
+                "mitigation",
+                "the backlog stopped growing: its peak, fallen by a tenth of it since",
+                turn,
+                path,
+                missing or (NOT_SEEN_LONG if onset else found),
+            ),
+            _measured(
+                "recovery",
+                "the oldest unread message is back within the promise and stays so",
+                ends,
+                path,
+                never if begins is None else NOT_SEEN_LONG,
+                note=""
+                if ends is None or held >= HELD_SECONDS
+                else "the data go on for less than five minutes after it",
+            ),
+            Stamp(
+                "acknowledged",
+                "a person took it: known to a pager, not to this data",
+                None,
+                why="no export of a pager was given",
+            ),
+        )
+        if step > 0
+        else ()
+    )
 
 
 def _measured(

@@ -7,6 +7,7 @@ and no display.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -288,13 +289,13 @@ class Chain:
 class Fact:
     """Something computed that went well, or that luck had a hand in.
 
-    ``outcome``: holds, does not hold, or cannot be told (then ``why``). ``values`` hold its
-    numbers; the sentence is made of them.
+    ``outcome``: holds, does not hold, or cannot be told (then ``why``). The sentence is made of
+    ``numbers``, names among them.
     """
 
     id: str
     outcome: Literal["holds", "does_not_hold", "cannot_tell"]
-    values: Mapping[str, FactValue]
+    numbers: Mapping[str, FactValue]
     source: str
     why: str = ""
 
@@ -410,6 +411,22 @@ class Postmortem:
     def to_json(self) -> str:
         """Return ``postmortem.json``: two-space indent, UTF-8, one final newline, no NaN."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_written(value: Any) -> Any:
+    """Return *value* with its numbers as ``to_json`` writes them: the prose is made of these."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {one.name: as_written(getattr(value, one.name)) for one in _own_fields(value)}
+        return dataclasses.replace(value, **fields)
+    if isinstance(value, Mapping):
+        return {key: as_written(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(as_written(item) for item in value)
+    return plain(value) if isinstance(value, float) else value
+
+
+def _own_fields(value: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return tuple(one for one in dataclasses.fields(value) if one.init)
 
 
 def json_schema() -> dict[str, Any]:

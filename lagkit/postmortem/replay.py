@@ -123,9 +123,10 @@ def _stalled(scene: Scene) -> pd.Series[bool] | str:
     hits = pd.Series(False, index=pd.DatetimeIndex(sorted(known["timestamp"].unique())))
     for _, part in known.groupby(["topic", "partition"], sort=False):
         own = part.set_index("timestamp")
-        moved = own["committed_offset"].rolling(over).max() - own["committed_offset"].rolling(
-            over
-        ).min()
+        moved = (
+            own["committed_offset"].rolling(over).max()
+            - own["committed_offset"].rolling(over).min()
+        )
         stuck = (moved == 0) & (own["lag_messages"].rolling(over).min() > 0) & (own.index >= begin)
         hits |= stuck.reindex(hits.index, fill_value=False)
     return hits
@@ -253,7 +254,9 @@ def _replay(rule: Rule, scene: Scene, begin: pd.Timestamp | None, seen: bool) ->
     true_at, fires_at = _fires(told.fillna(False).astype(bool), rule.for_seconds, begin)
     if fires_at is None:
         # true at the end: what comes after the data decides
-        why = "" if true_at is None else "true at the end, but the data stop before its for: is over"
+        why = (
+            "" if true_at is None else "true at the end, but the data stop before its for: is over"
+        )
         seen_for = (told.index[-1] - told.index[0]).total_seconds() if len(told) else 0.0
         if seen_for < rule.needs_seconds:
             why = f"it looks back {duration(rule.needs_seconds)}, the data {duration(seen_for)}"

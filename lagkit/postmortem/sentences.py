@@ -30,7 +30,7 @@ STATES = {
 
 
 def both_clocks(at: datetime, zone: str, *, near: datetime | None = None) -> str:
-    """Return *at* in UTC and, where it differs, local time; the date unless it is that of *near*."""
+    """Return *at* in UTC and, where it differs, local time; no date on the day of *near*."""
     shown = clock(at, near=near, seconds=True)
     return shown if zone == "UTC" else f"{shown} ({local(at, zone)} {zone})"
 
@@ -102,7 +102,9 @@ def _peaks(made: Postmortem) -> str:
             if impact.peak_partition >= 0
             else impact.peak_topic
         )
-        line += f"; the oldest unread message was {duration(impact.peak_age_seconds)} old, in {place}"
+        line += (
+            f"; the oldest unread message was {duration(impact.peak_age_seconds)} old, in {place}"
+        )
     if impact.promise_minutes_broken is not None:
         broken = duration(impact.promise_minutes_broken * 60)
         line += f"; the promise was broken for {broken}"
@@ -132,13 +134,16 @@ def loss_sentence(impact: Impact) -> str:
 def _noticed(made: Postmortem) -> str:
     seen = made.detection
     if not seen.alert:
-        return f"No alert told of it: {made.stamp('alert').why}." if made.stamps else (
-            "Whether an alert told of it is not known."
+        return (
+            f"No alert told of it: {made.stamp('alert').why}."
+            if made.stamps
+            else ("Whether an alert told of it is not known.")
         )
     if seen.ttd_seconds is None:
-        return f"The alert {seen.alert} fired at {both_clocks(seen.fired_at, made.zone, near=made.incident.start)}." if (
-            seen.fired_at
-        ) else f"The alert {seen.alert} fired."
+        if seen.fired_at is None:
+            return f"The alert {seen.alert} fired."
+        fired = both_clocks(seen.fired_at, made.zone, near=made.incident.start)
+        return f"The alert {seen.alert} fired at {fired}."
     line = f"The alert {seen.alert} fired {duration(seen.ttd_seconds)} after the onset"
     if seen.gap_seconds is not None and seen.for_seconds is not None:
         line += (
@@ -155,7 +160,8 @@ def _ended(made: Postmortem) -> str:
         taken = made.interval("TTR").seconds
         after = f", {duration(taken)} after the onset" if taken is not None else ""
         note = f" ({recovery.why})" if recovery.why else ""
-        return f"It was within its promise again from {both_clocks(recovery.at, made.zone, near=made.incident.start)}{after}{note}."
+        since = both_clocks(recovery.at, made.zone, near=made.incident.start)
+        return f"It was within its promise again from {since}{after}{note}."
     return f"When the data end, {STATES[made.state]}{_left(made.impact)}."
 
 
@@ -258,7 +264,7 @@ FACTS: dict[str, dict[str, str]] = {
         "({rate_per_second:number}/s; the busiest other hour had {peak_rate_per_second:number}/s)",
     },
 }
-"""By fact its title and a sentence per outcome; ``{name:form}`` are its values."""
+"""By fact its title and a sentence per outcome; ``{name:form}`` are its numbers."""
 
 
 def fact_text(fact: Fact) -> tuple[str, str]:
@@ -266,14 +272,14 @@ def fact_text(fact: Fact) -> tuple[str, str]:
     words = FACTS[fact.id]
     if fact.outcome == "cannot_tell":
         extra = ""
-        if "data_seconds" in fact.values:
-            seen, needed = (fact.values[key] for key in ("data_seconds", "needed_seconds"))
+        if "data_seconds" in fact.numbers:
+            seen, needed = (fact.numbers[key] for key in ("data_seconds", "needed_seconds"))
             assert isinstance(seen, float)
             assert isinstance(needed, float)
             extra = f" (the data cover {duration(seen)} of {duration(needed)})"
         return words["title"], f"cannot be told: {fact.why}{extra}"
     kind = str(fact.outcome)
-    if fact.id == "told_before_breach" and kind == "does_not_hold" and fact.values:
+    if fact.id == "told_before_breach" and kind == "does_not_hold" and fact.numbers:
         kind = "late"
     return words["title"], _filled(words[kind], fact)
 
@@ -285,7 +291,7 @@ def _filled(words: str, fact: Fact) -> str:
     for literal, name, form, _ in string.Formatter().parse(words):
         pieces.append(literal)
         if name:
-            pieces.append(_shown(fact.values.get(name), form or ""))
+            pieces.append(_shown(fact.numbers.get(name), form or ""))
     return "".join(pieces)
 
 

@@ -1,15 +1,15 @@
 """Earlier incidents that look like this one, by signature.
 
 A signature is what a verdict saw and what it made of it: the kinds of evidence that were present,
-each with the greatest weight it carries, and the probability of every cause. Likeness is the mean of
-two shares: weighted Jaccard of the evidence, and overlap of the two rankings. Names of groups and
-topics take no part: the same fault elsewhere is worth knowing.
+each with the greatest weight it carries, and the probability of every cause. Likeness is the mean
+of two shares: weighted Jaccard of the evidence, and overlap of the two rankings. Names of groups
+and topics take no part: the same fault elsewhere is worth knowing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,8 +74,8 @@ def signature(result: Result, file: str = "") -> Signature:
         pd.Timestamp(verdict.incident.start).isoformat(),
         verdict.verdict.cause,
         result.catalogue.cause(verdict.verdict.cause).title,
-        dict(sorted(evidence.items())),
-        {entry.cause: entry.probability for entry in verdict.ranking},
+        plain(dict(sorted(evidence.items()))),
+        plain({entry.cause: entry.probability for entry in verdict.ranking}),
         file,
     )
 
@@ -141,7 +141,9 @@ def read_signatures(path: Path) -> Signatures:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{path} holds no signatures of earlier incidents ({type(error).__name__})."
-        raise UsageError(msg, hint="Leave it out, or run `lagkit postmortem --similar` again.") from None
+        raise UsageError(
+            msg, hint="Leave it out, or run `lagkit postmortem --similar` again."
+        ) from None
 
 
 def nearest(own: Signature, known: Signatures | None, ids: Iterable[str]) -> Similar:
@@ -181,7 +183,7 @@ def nearest(own: Signature, known: Signatures | None, ids: Iterable[str]) -> Sim
     )
 
 
-def _shared(own: Signature, other: Signature) -> Sequence[str]:
+def _shared(own: Signature, other: Signature) -> tuple[str, ...]:
     both = own.evidence.keys() & other.evidence.keys()
     return tuple(
         sorted(both, key=lambda kind: (-min(own.evidence[kind], other.evidence[kind]), kind))

@@ -1,13 +1,13 @@
 """``postmortem.html``: the sections as one offline page, what people wrote among them.
 
-People's text is Markdown from a file: raw HTML in it is shown and not run, pictures become links, and
-links of unsafe kinds stay text.
+People's text is Markdown from a file: raw HTML in it is shown and not run, pictures become links,
+and links of unsafe kinds stay text.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lagkit.postmortem.document import Block, Code, Open, Picture, Section, Strong, Text

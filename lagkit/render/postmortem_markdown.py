@@ -30,9 +30,7 @@ def render_sections(
     sections: tuple[Section, ...], figures: Mapping[str, Figure]
 ) -> tuple[Made, ...]:
     """Return the sections as Markdown, without the marks around them."""
-    return tuple(
-        Made(section.id, section.kind, _section(section, figures)) for section in sections
-    )
+    return tuple(Made(section.id, section.kind, _section(section, figures)) for section in sections)
 
 
 def _section(section: Section, figures: Mapping[str, Figure]) -> str:
@@ -46,8 +44,10 @@ def _section(section: Section, figures: Mapping[str, Figure]) -> str:
 
 def _block(block: Block, section: Section, figures: Mapping[str, Figure]) -> str:
     if isinstance(block, Paragraph):
-        return f"_{_inline(block.text)}_" if block.note and _emphatic(block.text) else _inline(
-            block.text
+        return (
+            f"_{_inline(block.text)}_"
+            if block.note and _emphatic(block.text)
+            else _inline(block.text)
         )
     if isinstance(block, Bullets):
         return bullets(_inline(line) for line in block.lines)
@@ -74,7 +74,7 @@ def _piece(piece: str | Code | Strong | Open, *, first: bool) -> str:
         return f"_{piece.text}_"
     if isinstance(piece, Strong):
         bare = piece.text.rstrip()
-        return f"**{escape(bare)}**{piece.text[len(bare):]}" if bare else ""
+        return f"**{escape(bare)}**{piece.text[len(bare) :]}" if bare else ""
     lead, trail = piece[: len(piece) - len(piece.lstrip())], piece[len(piece.rstrip()) :]
     if not piece.strip():
         return piece

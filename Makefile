@@ -36,6 +36,7 @@ help: ## this list
 demo: $(CORE) ## replay the bundled incident, then eight weeks of capacity (no server)
 	@$(BIN)/lagkit demo
 	@$(BIN)/lagkit capacity --demo
+	@echo 'Its post-mortem: $(BIN)/lagkit postmortem lagkit-demo/incident.lagkit --out lagkit-demo'
 
 test: $(FULL) ## lint, types, unit, contract, notebooks, then the real servers
 	@$(BIN)/python tests/run_all.py

@@ -25,9 +25,10 @@ from lagkit.commands.investigate import capture, demo, investigate
 from lagkit.commands.notify import notify
 from lagkit.commands.open import open_
 from lagkit.commands.peek import peek
+from lagkit.commands.postmortem import postmortem
+from lagkit.commands.rules import rules
 from lagkit.commands.verify import verify
 from lagkit.commands.watch import watch
-from lagkit.commands.rules import rules
 from lagkit.errors import LagkitError, UsageError
 from lagkit.version import __version__
 
@@ -68,9 +69,11 @@ def cli(context: click.Context, debug: bool) -> None:
             logging.getLogger(name).setLevel(logging.INFO)
 
 
-for command in (investigate, demo, capture, capacity, doctor, open_, rules):
-    cli.add_command(command)
-for command in (watch, verify, peek, notify):
+for command in (
+    *(investigate, demo, capture, doctor, open_),
+    *(watch, verify, peek, notify, postmortem),
+    *(rules, capacity),
+):
     cli.add_command(command)
 
 

@@ -26,7 +26,28 @@ HTML_FILE = "report.html"
 MARKDOWN_FILE = "report.md"
 NOTEBOOK_FILE = "report.ipynb"
 PDF_FILE = "report.pdf"
-OWN_FILES = frozenset(
+LATER_FILE = "later.lagkit"
+SIGNATURES_FILE = "similar.json"
+POSTMORTEM_FILE = "postmortem.md"
+POSTMORTEM_HTML = "postmortem.html"
+POSTMORTEM_DATA = "postmortem.json"
+POSTMORTEM_NOTEBOOK = "postmortem.ipynb"
+POSTMORTEM_PDF = "postmortem.pdf"
+ATTACHMENTS_FILE = "attachments.zip"
+POSTMORTEM_FILES = frozenset(
+    {
+        LATER_FILE,
+        SIGNATURES_FILE,
+        POSTMORTEM_FILE,
+        POSTMORTEM_HTML,
+        POSTMORTEM_DATA,
+        POSTMORTEM_NOTEBOOK,
+        POSTMORTEM_PDF,
+        ATTACHMENTS_FILE,
+    }
+)
+"""What a post-mortem adds to the folder of a report."""
+OWN_FILES = POSTMORTEM_FILES | frozenset(
     {
         INCIDENT_FILE,
         VERDICT_FILE,
@@ -38,6 +59,8 @@ OWN_FILES = frozenset(
     }
 )
 """What lagkit writes into an output folder, and therefore may replace there."""
+KEPT_FILES = frozenset({INCIDENT_FILE, LATER_FILE, POSTMORTEM_FILE})
+"""What no run deletes: it may be the only one there is."""
 NAME_CHARACTERS = 80
 
 
@@ -99,8 +122,20 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def remove_earlier(folder: Path) -> None:
-    """Delete what an earlier run made of another capture: no two verdicts in one folder."""
-    for name in sorted(OWN_FILES - {INCIDENT_FILE}):
+    """Delete what an earlier run made of another capture: no two verdicts in one folder.
+
+    Captures stay, and so does a post-mortem's text: people may have written into it.
+    """
+    _remove(folder, OWN_FILES - KEPT_FILES)
+
+
+def remove_earlier_postmortem(folder: Path) -> None:
+    """Delete what an earlier run made of another post-mortem, but for captures and its text."""
+    _remove(folder, POSTMORTEM_FILES - KEPT_FILES)
+
+
+def _remove(folder: Path, names: frozenset[str]) -> None:
+    for name in sorted(names):
         entry = folder / name
         if entry.is_dir() and not entry.is_symlink():
             continue  # a Jupyter's checkpoints: its own affair

@@ -300,10 +300,10 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain JSON types, key order as in the contract."""
-        plain = _plain(self)
-        assert isinstance(plain, dict)
-        first = ["schema", *(k for k in plain if k != "schema")]
-        return {key: plain[key] for key in first}
+        content = plain(self)
+        assert isinstance(content, dict)
+        first = ["schema", *(k for k in content if k != "schema")]
+        return {key: content[key] for key in first}
 
     def to_json(self) -> str:
         """Return ``verdict.json``: two-space indent, UTF-8, one final newline, no NaN."""
@@ -328,19 +328,19 @@ def timestamp_text(moment: datetime) -> str:
 
 def as_plain(value: Any) -> dict[str, Any]:
     """Return a frozen record of lagkit as JSON types: the rules of ``verdict.json``."""
-    plain = _plain(value)
-    assert isinstance(plain, dict)
-    return plain
+    reduced = plain(value)
+    assert isinstance(reduced, dict)
+    return reduced
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Reduce to JSON types; floats to 10 significant digits, the same bytes on every CPU."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, datetime):
         return timestamp_text(value)
     if isinstance(value, float):

@@ -73,7 +73,7 @@ def sheet(result: Investigated, name: str) -> Sheet:
 
 def sources(result: Investigated) -> Sheet:
     """Return how each source did, and who it said it was."""
-    return _sheet(
+    return text_sheet(
         "sources",
         "What was asked, and how it went",
         ("source", "status", "detail", "facts"),
@@ -95,7 +95,7 @@ def sources(result: Investigated) -> Sheet:
 def findings(result: Investigated) -> Sheet:
     """Return what was seen, with the number before and the query behind it."""
     end = result.verdict.incident.end
-    return _sheet(
+    return text_sheet(
         "findings",
         "What was seen, when it began, and the query behind it",
         ("finding", "statement", "began", "value", "baseline", "unit", "source", "query"),
@@ -117,7 +117,7 @@ def findings(result: Investigated) -> Sheet:
 
 def ranking(result: Investigated) -> Sheet:
     """Return the causes from the likeliest to the least."""
-    return _sheet(
+    return text_sheet(
         "ranking",
         "Causes, the likeliest first; before: what the runbook alone would say",
         ("rank", "cause", "probability", "before", "status", "role", "for", "against"),
@@ -154,7 +154,7 @@ def actions(result: Investigated) -> Sheet:
         for action in verdict.actions
     ]
     rows += [("Do not", "", "", "", "", "", text) for text in verdict.do_not]
-    return _sheet(
+    return text_sheet(
         "actions",
         "Commands for a person; lagkit runs none of them",
         ("action", "command", "safety", "only if", "gain", "cost", "why"),
@@ -168,7 +168,7 @@ def _condition(entry: Condition) -> str:
 
 def prospects(result: Investigated) -> Sheet:
     """Return what each thing that can be done would gain and cost."""
-    return _sheet(
+    return text_sheet(
         "prospects",
         "What would drain it, by the rates of this incident",
         ("if", "caught up", "cost"),
@@ -178,7 +178,7 @@ def prospects(result: Investigated) -> Sheet:
 
 def blind_spots(result: Investigated) -> Sheet:
     """Return what was not checked."""
-    return _sheet(
+    return text_sheet(
         "blind-spots",
         "Not checked: neither confirmed nor refuted",
         ("not checked",),
@@ -188,7 +188,7 @@ def blind_spots(result: Investigated) -> Sheet:
 
 def queries(result: Investigated) -> Sheet:
     """Return every question that was asked, as it was asked."""
-    return _sheet(
+    return text_sheet(
         "queries",
         "Every question that was asked of a system",
         ("query", "source", "statement", "rows", "outcome", "detail"),
@@ -206,7 +206,10 @@ def queries(result: Investigated) -> Sheet:
     )
 
 
-def _sheet(name: str, caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Sheet:
+def text_sheet(
+    name: str, caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> Sheet:
+    """Return a sheet of text: bounded cells that hold nothing invisible."""
     cells = [[printable(cell, limit=_TEXT_CHARACTERS) for cell in row] for row in rows]
     return Sheet(name, caption, pd.DataFrame(cells, columns=list(columns), dtype="str"))
 

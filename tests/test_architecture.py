@@ -128,6 +128,7 @@ def test_a_signal_knows_no_cause_and_no_source(name):
         if m in {"lagkit.causes", "lagkit.charts", "lagkit.investigation", "lagkit.ranking"}
         or (in_package(m, "lagkit.capacity") and m != "lagkit.capacity.capture")
         or in_package(m, "lagkit.flow")
+        or in_package(m, "lagkit.postmortem")
         or in_package(m, "lagkit.report")
         or in_package(m, "lagkit.render")
     ],

@@ -20,6 +20,7 @@ from lagkit import report, writing
 from lagkit.errors import ReportFailed, UsageError
 from lagkit.model import CatchUp, Forecast, Headline, Impact
 from lagkit.render import html as html_renderer
+from lagkit.render import page as page_renderer
 from lagkit.render.html import render_html
 from lagkit.render.markdown import code, escape, fenced, render_markdown
 from lagkit.render.text import first_screen
@@ -402,7 +403,7 @@ def contrast(one: str, other: str) -> float:
 def test_the_vendored_library_is_the_one_plotly_expects():
     from plotly.offline import get_plotlyjs_version
 
-    head = resource_path(html_renderer.LIBRARY).read_text(encoding="utf-8")[:200]
+    head = resource_path(page_renderer.LIBRARY).read_text(encoding="utf-8")[:200]
     assert f"v{get_plotlyjs_version()}\n" in head
     licence = resource_path("templates/vendor/plotly-cartesian.LICENSE").read_text(encoding="utf-8")
     assert licence.startswith("MIT License")

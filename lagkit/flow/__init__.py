@@ -31,22 +31,26 @@ from lagkit.flow.status import (
     without_markers,
 )
 from lagkit.flow.timelag import time_lag
+from lagkit.flow.waits import DeletedUnread, Waits, deleted_unread, waits
 
 __all__ = [
     "FALLING_BEHIND_SECONDS",
     "Concentration",
     "Delay",
+    "DeletedUnread",
     "Drain",
     "Evaluation",
     "FlowShares",
     "LossDeadline",
     "Onset",
+    "Waits",
     "alignment",
     "burrow",
     "clean_offsets",
     "concentration",
     "current_onset",
     "delay_area",
+    "deleted_unread",
     "drain",
     "evaluate",
     "group_flow",
@@ -62,5 +66,6 @@ __all__ = [
     "standing_onset",
     "state",
     "time_lag",
+    "waits",
     "without_markers",
 ]

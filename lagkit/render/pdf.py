@@ -6,9 +6,11 @@ file holds the report and all that it rests on.
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from lagkit.errors import UsageError
@@ -27,12 +29,37 @@ def render_pdf(report: Report, attachments: Mapping[str, bytes]) -> bytes:
     Raises
     ------
     UsageError
+        As :func:`draw_pdf`.
+    """
+    verdict = report.verdict
+    return draw_pdf(
+        functools.partial(render_html, report, interactive=False),
+        attachments,
+        name="report.pdf",
+        identifier=verdict.incident.id,
+        moment=verdict.generated_at,
+    )
+
+
+def draw_pdf(
+    page: Callable[[], str],
+    attachments: Mapping[str, bytes],
+    *,
+    name: str,
+    identifier: str,
+    moment: datetime,
+) -> bytes:
+    """Return a page of HTML as PDF/A-3 with *attachments* embedded, all dated *moment*.
+
+    Raises
+    ------
+    UsageError
         WeasyPrint, or the Pango library it draws with, is not installed; names the extra.
     """
     try:
         import weasyprint
     except (ImportError, OSError) as error:
-        msg = f"report.pdf needs WeasyPrint and the Pango library ({error})."
+        msg = f"{name} needs WeasyPrint and the Pango library ({error})."
         raise UsageError(
             msg,
             hint='Install them: pip install "lagkit[pdf]"; apt install '
@@ -40,24 +67,22 @@ def render_pdf(report: Report, attachments: Mapping[str, bytes]) -> bytes:
         ) from None
     logging.getLogger("weasyprint").setLevel(logging.CRITICAL)  # one line per unknown CSS property
     logging.getLogger("fontTools").setLevel(logging.CRITICAL)
-    moment = report.verdict.generated_at
-    content = render_html(report, interactive=False)
-    document = weasyprint.HTML(string=content, url_fetcher=_refuse)
+    document = weasyprint.HTML(string=page(), url_fetcher=_refuse)
     buffer = io.BytesIO()
     document.write_pdf(
         buffer,
         pdf_variant="pdf/a-3u",
-        pdf_identifier=report.verdict.incident.id.encode(),
+        pdf_identifier=identifier.encode(),
         attachments=[
             weasyprint.Attachment(
                 file_obj=io.BytesIO(body),
-                name=name,
-                description=f"{name} of this report",
+                name=file,
+                description=f"{file} of this report",
                 created=moment,
                 modified=moment,
                 relationship=RELATIONSHIP,
             )
-            for name, body in sorted(attachments.items())
+            for file, body in sorted(attachments.items())
         ],
     )
     return buffer.getvalue()

@@ -420,6 +420,18 @@ def build_kubernetes(builder: Builder) -> None:
         (builder.folder / name).symlink_to("klab")
 
 
+def build_kubectl(builder: Builder) -> None:
+    """Build kubectl as it is published, on what the control plane left in Go's cache."""
+    command = go(builder)
+    source = copy_sources(builder, HERE / "kubectl")
+    builder.run(
+        [command, "build", "-mod=readonly", *GO_FLAGS, "-ldflags=-s -w",
+         "-o", str(builder.folder / "kubectl"), "."],
+        timeout=BUILD_TIMEOUT, hint="check that Go reaches its module proxy",
+        cwd=source, env=GO_ENVIRONMENT,
+    )  # fmt: skip
+
+
 def build_otel(builder: Builder) -> None:
     """Build an OpenTelemetry collector that holds the kafkametrics receiver and nothing else."""
     command = go(builder)
@@ -594,6 +606,14 @@ RECIPES: Mapping[str, Recipe] = {
             heavy=True,
             runs="openssl",
             runs_packages=("openssl",),
+        ),
+        Recipe(
+            "kubectl",
+            "Go modules",
+            go_sources(HERE / "kubectl"),
+            {"kubectl": "kubectl"},
+            build_kubectl,
+            heavy=True,
         ),
         Recipe(
             "klag",

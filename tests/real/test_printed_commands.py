@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
+from collections.abc import Callable
 
 import incidents
 import pytest
 
+from lab.install import Artifact, install
 from lagkit import remedies
 from lagkit.model import Finding
 from lagkit.payloads import payload
 from lagkit.peeking import Shown, Standing, skip
 from lagkit.runbook import load
+
+from .conftest import require
 
 # Command → (fewest and most words after it, flags with a value, flags without one).
 RPK = {
@@ -156,35 +159,41 @@ def test_the_table_of_rpk_refuses_what_rpk_refuses(line):
 NOT_ITS_FAULT = re.compile("connection refused|was refused|unable to connect", re.IGNORECASE)
 
 
-def kubectl(words: list[str]) -> subprocess.CompletedProcess[str]:
-    # a port at which nothing listens: it must get as far as asking for the server
-    away = ["--server=http://127.0.0.1:9", "--kubeconfig=/dev/null", "--request-timeout=1s"]
-    separator = words.index("--") if "--" in words else len(words)
-    return subprocess.run(
-        [*words[:separator], *away, *words[separator:]],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+Kubectl = Callable[[list[str]], subprocess.CompletedProcess[str]]
 
 
-needs_kubectl = pytest.mark.skipif(
-    shutil.which("kubectl") is None, reason="kubectl is not on PATH: its commands are not parsed"
-)
+@pytest.fixture(scope="module")
+def kubectl() -> Kubectl:
+    found = install(["kubectl"])["kubectl"]
+    require({"kubectl": found}, "kubectl")
+    assert isinstance(found, Artifact)
+    program = str(found.files["kubectl"])
+
+    def run(words: list[str]) -> subprocess.CompletedProcess[str]:
+        # a port at which nothing listens: it must get as far as asking for the server
+        away = ["--server=http://127.0.0.1:9", "--kubeconfig=/dev/null", "--request-timeout=1s"]
+        assert words[0] == "kubectl"
+        separator = words.index("--") if "--" in words else len(words)
+        return subprocess.run(
+            [program, *words[1:separator], *away, *words[separator:]],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
 
 
-@needs_kubectl
 @pytest.mark.parametrize(
     "line",
     [*PRINTED_KUBECTL, next(line for line in PRINTED_RPK if line.startswith("kubectl exec"))],
 )
-def test_kubectl_itself_parses_every_printed_command(line):
+def test_kubectl_itself_parses_every_printed_command(kubectl, line):
     done = kubectl(shlex.split(line))
     assert NOT_ITS_FAULT.search(done.stderr), done.stderr
 
 
-@needs_kubectl
 @pytest.mark.parametrize(
     "line",
     [
@@ -195,7 +204,7 @@ def test_kubectl_itself_parses_every_printed_command(line):
         "kubectl frobnicate pods",
     ],
 )
-def test_kubectl_would_say_so_if_a_command_were_wrong(line):
+def test_kubectl_would_say_so_if_a_command_were_wrong(kubectl, line):
     done = kubectl(shlex.split(line))
     assert done.returncode != 0
     assert not NOT_ITS_FAULT.search(done.stderr)

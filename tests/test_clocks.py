@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 
+import command
 import incidents
 import pandas as pd
 import pytest
@@ -67,6 +68,27 @@ def test_a_measured_skew_is_put_right_and_named(file: str, sign: int) -> None:
     again, doubts = clocks.aligned(result.incident)
     assert again is result.incident, "what was moved is not moved twice"
     assert doubts == ()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_command_puts_three_clocks_right_and_says_so(tmp_path: Path, sign: int) -> None:
+    """Kafka at this machine's time, one of the others five minutes ahead, one behind."""
+    file = OTEL[0]
+    skewed = off(lk.open(FOLDER / file), "prometheus", sign * MINUTES, told=True)
+    off(skewed, "kubernetes", -sign * MINUTES, told=True).save(tmp_path / "skewed.lagkit")
+    before = (tmp_path / "skewed.lagkit").read_bytes()
+    done = command.run("investigate", "skewed.lagkit", "--no-report", "--out", "out", cwd=tmp_path)
+    assert done.status == 0, done.both
+    verdict = json.loads((tmp_path / "out" / "verdict.json").read_text(encoding="utf-8"))
+    assert verdict["verdict"]["cause"] == LABELS[file]["cause"]
+    told = " ".join(verdict["not_checked"])
+    for source, way in (("prometheus", sign), ("kubernetes", -sign)):
+        ahead = "ahead of" if way > 0 else "behind"
+        assert f"the time by the clock of {source}: it is 300 s {ahead} this machine's" in told
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
+    assert left == ["out/incident.lagkit", "out/verdict.json", "skewed.lagkit"]
+    # what was captured is kept as it came
+    assert (tmp_path / "out" / "incident.lagkit").read_bytes() == before
 
 
 @pytest.mark.parametrize("seconds", [MINUTES, -MINUTES])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from command import run
 
-from lagkit import doctor
+from lagkit import doctor, frames
 from lagkit.config import Settings
+from lagkit.incident import open_incident
 from lagkit.model import Suspicion
 from lagkit.runbook import load
-from lagkit.sources import Answer, Blind, Questions
+from lagkit.sources import Answer, Blind, Questions, Scope
 
 BLIND = Blind("logs", "may not get pods/log (403)", "kubectl create role …")
 
@@ -111,6 +114,55 @@ def test_a_liar_is_told_with_since_when_what_counts_instead_and_the_line_that_me
     (written,) = json.loads(json.dumps(told.to_dict()))["suspicions"]
     assert written["since"] == "2026-11-23T02:14:30.000Z"
     assert written["kind"] == "frozen"
+
+
+LIES = Path(__file__).parent / "data" / "lying"
+
+
+@pytest.mark.parametrize(
+    ("file", "liar", "fix"),
+    [
+        ("kafka_empty_group_list", "Kafka's own list of groups (broker 127.0.0.1:", "Run again"),
+        ("klag_exporter_false_zero", "klag-exporter (job ", "In klag-exporter's configuration"),
+        ("otel_frozen", "OpenTelemetry kafkametrics receiver (job ", "In the collector's conf"),
+        (
+            "otel_members_zero_of_kip848",
+            "OpenTelemetry kafkametrics receiver (job ",
+            "Alert on lag, not on members",
+        ),
+        (
+            "braedon_up_without_lag",
+            "prometheus-kafka-consumer-group-exporter (braedon) (job ",
+            "Deploy another exporter",
+        ),
+    ],
+)
+def test_the_liar_in_recorded_answers_is_named_with_the_line_that_mends_it(file, liar, fix):
+    """What real servers answered, given to the doctor as its sources would give it."""
+    incident = open_incident(LIES / f"{file}.lagkit")
+    answers = {
+        source: Answer(
+            source,
+            report.status,
+            report.detail,
+            report.seconds,
+            {
+                name: table
+                for name, table in incident.tables.items()
+                if frames.FRAMES[name].source == source
+            },
+            incident.queries.loc[incident.queries["source"] == source],
+            facts=incident.facts.get(source, {}),
+        )
+        for source, report in incident.sources.items()
+        if report.status in ("ok", "partial")
+    }
+    scope = Scope(incident.group, (), incident.start, incident.end, incident.runbook)
+    found = doctor._suspicions(scope, answers)
+    shown = doctor.render(dataclasses.replace(diagnosis(kafka="ok"), suspicions=found))
+    assert f"distrust    {liar}" in shown
+    assert re.search(r"^ +since +\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", shown, re.MULTILINE)
+    assert re.search(rf"^ +fix +{re.escape(fix)}", shown, re.MULTILINE)
 
 
 def test_what_an_exporter_is_called_cannot_move_the_cursor():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from pathlib import Path
 from typing import Any
 
@@ -604,7 +605,18 @@ def test_a_recorded_list_of_no_group_is_not_believed() -> None:
     assert told.instance.startswith("broker 127.0.0.1:")
     assert "commits of this group" in told.believed_instead
     assert "DISTRUST    Kafka's own list of groups since" in repr(result)
-    assert result.verdict.impact.lag_messages_now is not None
+    report = build(result)
+    for page in (render_html(report, interactive=False), render_markdown(report)):
+        shown = html.unescape(page).replace("\\", "")
+        assert "Monitoring that is not believed" in shown
+        assert "Kafka's own list of groups" in shown
+        assert f"{told.since:%H:%M:%S}Z" in shown
+    # judged by the group's own commits and log ends
+    own = result.incident.partitions
+    own = own.loc[own["group"] == result.incident.group]
+    last = own.loc[own["timestamp"] == own["timestamp"].max()]
+    truth = (last["log_end_offset"] - last["committed_offset"]).clip(lower=0).sum()
+    assert result.verdict.impact.lag_messages_now == pytest.approx(truth)
 
 
 def test_a_frozen_exporter_is_forgotten_from_its_last_change_on() -> None:

@@ -359,6 +359,25 @@ def test_a_refused_login_ends_with_4_and_the_line_that_mends_it(
     assert properties["sasl.password"] not in ran.stdout + ran.stderr
 
 
+def test_a_refused_login_leaves_nothing_on_disk_and_says_what_to_look_at(
+    secured: Secured, tmp_path: Path
+) -> None:
+    properties = secured.sasl("SCRAM-SHA-512") | {"sasl.password": "wrong-4711"}
+    lines = [f"{key}={value}" for key, value in properties.items()]
+    (tmp_path / "p.properties").write_text("\n".join(lines))
+    bootstrap = secured.stack.kafka.sasl_bootstrap
+    given = ("--bootstrap", bootstrap, "--kafka-properties", "p.properties")
+    for command in (("capture", "--out", "i.lagkit"), ("investigate", "--out", "out")):
+        verb, *out = command
+        ran = lagkit(tmp_path, verb, GROUP, *given, *out)
+        assert ran.returncode == 4, ran.stderr
+        assert ran.stdout == ""
+        assert "No source could be read" in ran.stderr
+        assert "look at sasl.mechanism, sasl.username and sasl.password" in ran.stderr
+        assert "wrong-4711" not in ran.stderr
+        assert [entry.name for entry in tmp_path.iterdir()] == ["p.properties"]
+
+
 def test_no_client_certificate_is_asked_for_by_name(secured: Secured) -> None:
     properties = {"security.protocol": "SSL", **secured.tls}
     answer = read(secured.stack.kafka.mtls_bootstrap, properties)

@@ -11,6 +11,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -517,6 +518,8 @@ class Gate:
     prefix: str = ""
     token: str = TOKEN
     tenant: str | None = None
+    ahead: float = 0.0
+    """Seconds that its clock is ahead: the Date of an answer is the proxy's."""
     url: str = ""
     passed: int = 0
     refused: int = 0
@@ -557,6 +560,9 @@ def gate(behind: str, **more: Any) -> Iterator[Gate]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string((timestamp or time.time()) + door.ahead)
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -600,6 +606,16 @@ def test_a_wrong_token_or_tenant_is_a_refused_login(plain: str, login: HttpLogin
     assert "refused the login" in answer.detail
     shown = repr(answer) + answer.queries.to_csv()
     assert not any(secret in shown for secret in (TOKEN, "stale-4f", "team-b9e"))
+
+
+@pytest.mark.parametrize("ahead", [300.0, -300.0])
+def test_how_far_the_servers_clock_is_ahead_is_measured_and_its_times_are_kept(
+    plain: str, expected: pd.DataFrame, ahead: float
+) -> None:
+    with gate(plain, ahead=ahead) as door:
+        answer = fetched(door.url, HttpLogin(bearer_token=SecretStr(TOKEN)))
+    assert abs(float(answer.facts["clock_skew_seconds"]) - ahead) < 2
+    pd.testing.assert_frame_equal(offsets(answer), expected)  # lagkit.clocks moves them
 
 
 def test_a_wrong_prefix_is_said_as_an_address_without_the_api(plain: str) -> None:

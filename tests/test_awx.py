@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import re
 import threading
 import time
 from typing import Any
@@ -15,7 +16,8 @@ from pydantic import SecretStr
 
 from lab import awx
 from lab.awx import Answer, Awx, Faults, change_faults, respond
-from lagkit.config import HttpLogin
+from lagkit import doctor
+from lagkit.config import HttpLogin, Settings
 from lagkit.runbook import Downstream, Group, Runbook
 from lagkit.sources import Answer as Answered
 from lagkit.sources import Scope
@@ -379,6 +381,22 @@ def test_without_the_right_login_ping_alone_answers_and_the_setting_is_named(
     assert {blind.what for blind in answer.blind} == {"capacity of awx", "jobs of awx"}
     assert all("downstream_login.awx" in blind.fix for blind in answer.blind)
     assert "wrong" not in repr(answer)
+
+
+def test_the_doctor_names_the_login_that_awx_wants(
+    connection: http.client.HTTPConnection,
+) -> None:
+    ask(connection, "POST", "/lab/faults", {"login": True})
+    address = {"awx": f"http://127.0.0.1:{connection.port}"}
+    shut = doctor.render(doctor.examine(Settings(downstream=address), "deployment-worker"))
+    assert re.search(r"^downstream +partial", shut, re.MULTILINE)
+    assert shut.count("fix  Set downstream_login.awx in lagkit.toml") == 2
+    assert "missing  capacity of awx: HTTP 401" in shut
+    login = {"awx": HttpLogin(bearer_token=SecretStr(awx.TOKEN))}
+    settings = Settings(downstream=address, downstream_login=login)
+    opened = doctor.render(doctor.examine(settings, "deployment-worker"))
+    assert re.search(r"^downstream +ok", opened, re.MULTILINE)
+    assert "downstream_login" not in opened
 
 
 def test_instances_and_their_groups_have_the_fields_of_awx_24(server: Awx) -> None:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import command
@@ -64,21 +65,40 @@ def killed_at(seconds: float, *arguments: object, cwd: Path) -> int:
         return process.wait()
 
 
+def kill_over_and_over(folder: Path, moments: list[float]) -> None:
+    for moment in moments:
+        killed_at(moment, "demo", "--out", "first", cwd=folder)
+        assert_whole(folder / "first")
+        assert "incident.lagkit" in names(folder / "first"), "the capture is never without a name"
+
+
 def test_a_report_killed_at_any_moment_leaves_whole_files_and_the_next_run_tidies_up(tmp_path):
-    """Thirty of the hundred kills of the real command; the captures' seventy are in tests/real."""
-    begun = time.monotonic()
-    assert command.run("demo", "--out", "first", cwd=tmp_path).status == 0
-    length = time.monotonic() - begun
-    moments = random.Random(SEED)
-    for number in range(REPORT_KILLS):
-        # most in the part where files appear: the notebook alone takes most of the time
-        share = moments.uniform(0.15, 0.5) if number % 4 else moments.uniform(0.5, 1.05)
-        killed_at(share * length, "demo", "--out", "first", cwd=tmp_path)
-        assert_whole(tmp_path / "first")
-        assert "incident.lagkit" in names(tmp_path / "first"), "the capture is never without a name"
-    assert command.run("demo", "--out", "first", cwd=tmp_path).status == 0
-    assert names(tmp_path / "first") == REPORT
-    assert names(tmp_path) == ["first"]
+    """Thirty of the hundred kills of the real command; the captures' seventy are in tests/real.
+
+    In two folders at once, one for each core.
+    """
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+
+    def run(folder: Path) -> command.Run:
+        return command.run("demo", "--out", "first", cwd=folder)
+
+    with ThreadPoolExecutor(len(folders)) as pool:
+        begun = time.monotonic()
+        assert [done.status for done in pool.map(run, folders)] == [0, 0]
+        length = time.monotonic() - begun
+        source = random.Random(SEED)
+        moments = [
+            # most in the part where files appear: the notebook alone takes most of the time
+            (source.uniform(0.15, 0.5) if number % 4 else source.uniform(0.5, 1.05)) * length
+            for number in range(REPORT_KILLS)
+        ]
+        list(pool.map(kill_over_and_over, folders, (moments[::2], moments[1::2])))
+        assert [done.status for done in pool.map(run, folders)] == [0, 0]
+    for folder in folders:
+        assert names(folder / "first") == REPORT
+        assert names(folder) == ["first"]
 
 
 def test_a_writer_killed_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path):

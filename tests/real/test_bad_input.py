@@ -9,6 +9,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -267,30 +268,44 @@ def test_the_notebook_holds_no_foreign_element(report: Path) -> None:
 # -- killed
 
 
-def test_a_capture_killed_at_any_moment_leaves_the_old_file_or_the_new_one(
-    url: str, tmp_path: Path
-) -> None:
-    arguments = [
-        "capture", "deployment-worker", "--prometheus", url, *window(PLAIN), "--out", "x.lagkit"
-    ]  # fmt: skip
-    begun = time.monotonic()
-    assert command.run(*arguments, cwd=tmp_path).status == 0
-    length = time.monotonic() - begun
-    first = open_incident(tmp_path / "x.lagkit")
-    moments = random.Random(SEED)
-    for _ in range(KILLS):
-        process = command.started(*arguments, cwd=tmp_path)
-        time.sleep(moments.uniform(0.3, 1.0) * length)
+def kill_over_and_over(arguments: list[str], folder: Path, moments: list[float]) -> None:
+    """Kill the capture after each of *moments*, in seconds; what it left must be whole."""
+    first = open_incident(folder / "x.lagkit")
+    for moment in moments:
+        process = command.started(*arguments, cwd=folder)
+        time.sleep(moment)
         process.kill()
         process.wait()
         process.stderr.close()
-        seen = open_incident(tmp_path / "x.lagkit")
+        seen = open_incident(folder / "x.lagkit")
         assert len(seen.offsets) == len(first.offsets)
-        assert all(name == "x.lagkit" or disk.is_part(name) for name in left(tmp_path))
-    done = command.run(*arguments, cwd=tmp_path)
-    assert done.status == 0
-    assert done.out == "x.lagkit\n"
-    assert left(tmp_path) == ["x.lagkit"]
+        assert all(name == "x.lagkit" or disk.is_part(name) for name in left(folder))
+
+
+def test_a_capture_killed_at_any_moment_leaves_the_old_file_or_the_new_one(
+    url: str, tmp_path: Path
+) -> None:
+    """In two folders at once, one for each core."""
+    arguments = [
+        "capture", "deployment-worker", "--prometheus", url, *window(PLAIN), "--out", "x.lagkit"
+    ]  # fmt: skip
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor(len(folders)) as pool:
+        begun = time.monotonic()
+        runs = list(pool.map(lambda folder: command.run(*arguments, cwd=folder), folders))
+        length = time.monotonic() - begun
+        assert [done.status for done in runs] == [0, 0]
+        source = random.Random(SEED)
+        moments = [source.uniform(0.3, 1.0) * length for _ in range(KILLS)]
+        halves = (moments[::2], moments[1::2])
+        list(pool.map(kill_over_and_over, [arguments] * len(folders), folders, halves))
+    for folder in folders:
+        done = command.run(*arguments, cwd=folder)
+        assert done.status == 0
+        assert done.out == "x.lagkit\n"
+        assert left(folder) == ["x.lagkit"]
 
 
 def test_an_incident_announced_as_saved_gets_a_name_of_its_own(url: str, tmp_path: Path) -> None:

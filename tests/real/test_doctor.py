@@ -34,6 +34,7 @@ STATE_AND_MEMBERS = "Give --bootstrap for both as they are now."
 MEMBERS = "Give --bootstrap for the members now."
 STATE = "Give --bootstrap for the state now; members over time stand in for its history."
 LOG_START = "Give --bootstrap: the broker itself knows its log start offsets."
+BROKERS = "Scrape the brokers' JMX exporter, or Redpanda's /public_metrics."
 Series = tuple[str, str]
 """Name and labels; its values rise by one a scrape."""
 
@@ -116,35 +117,37 @@ def instead(*names: str) -> str:
 VARIANTS = {
     "klag-exporter": Variant(
         "klag_exporter",
-        (MEMBERS, instead("kafka_consumergroup_group_lag")),
+        (MEMBERS, BROKERS, instead("kafka_consumergroup_group_lag")),
         scrape="klag_exporter_rate",
     ),
-    "seglo": Variant("seglo", (STATE_AND_MEMBERS, instead(SEGLO[0][0])), SEGLO),
-    "klag": Variant("klag", (MEMBERS, instead(KLAG[0][0])), KLAG),
+    "seglo": Variant("seglo", (STATE_AND_MEMBERS, BROKERS, instead(SEGLO[0][0])), SEGLO),
+    "klag": Variant("klag", (MEMBERS, BROKERS, instead(KLAG[0][0])), KLAG),
     "kminion": Variant(
         "kminion",
-        (instead("kminion_kafka_consumer_group_topic_partition_lag"),),
+        (BROKERS, instead("kminion_kafka_consumer_group_topic_partition_lag")),
         scrape="kminion", group="orders-svc",
     ),
     "kminion by topic": Variant(
         "kminion_topic",
         (
             "Set minion.consumerGroups.granularity: partition in kminion's configuration.",
+            BROKERS,
             instead(KMINION_BY_TOPIC[0][0]),
         ),
         KMINION_BY_TOPIC,
     ),
     "Burrow": Variant(
         "burrow",
-        (LOG_START, STATE_AND_MEMBERS, instead("burrow_kafka_consumer_partition_lag")),
+        (LOG_START, STATE_AND_MEMBERS, BROKERS, instead("burrow_kafka_consumer_partition_lag")),
         scrape="burrow", group="orders-svc",
     ),
-    "braedon": Variant("braedon", (STATE_AND_MEMBERS,), scrape="braedon_kafka391"),
+    "braedon": Variant("braedon", (STATE_AND_MEMBERS, BROKERS), scrape="braedon_kafka391"),
     "braedon on Kafka 4": Variant(
         "braedon",
         (
             "Deploy another exporter, e.g. the OpenTelemetry kafkametrics receiver.",
             STATE_AND_MEMBERS,
+            BROKERS,
             instead("a metric that exists"),
             "Check the name and the window.",
         ),
@@ -162,16 +165,16 @@ VARIANTS = {
         scrape="kafka_exporter", group="orders-svc",
     ),
     "redpanda": Variant(
-        "redpanda", (LAG_GAUGES, LOG_START, STATE, instead(REDPANDA[0][0])), REDPANDA
+        "redpanda", (LAG_GAUGES, LOG_START, STATE, BROKERS, instead(REDPANDA[0][0])), REDPANDA
     ),
     "redpanda with consumer_lag": Variant(
-        "redpanda", (LOG_START, STATE, instead(REDPANDA[0][0])), (*REDPANDA, GAUGES[0])
+        "redpanda", (LOG_START, STATE, BROKERS, instead(REDPANDA[0][0])), (*REDPANDA, GAUGES[0])
     ),
     "redpanda without partition": Variant(
-        "redpanda_gauges", (LAG_GAUGES, instead(GAUGES[0][0])), GAUGES
+        "redpanda_gauges", (LAG_GAUGES, LAG_GAUGES, BROKERS, instead(GAUGES[0][0])), GAUGES
     ),
-    "an own mapping": Variant("acme", (instead("acme_done"),), ACME_PAGE, own=(ACME,)),
-    "no exporter": Variant("", ("Deploy a lag exporter",)),
+    "an own mapping": Variant("acme", (BROKERS, instead("acme_done")), ACME_PAGE, own=(ACME,)),
+    "no exporter": Variant("", ("Deploy a lag exporter", BROKERS)),
 }  # fmt: skip
 BY_COMMAND = ("kminion by topic", "no exporter", "redpanda")
 """Those that the command itself is run for; the others ask as it does, without its start."""

@@ -117,7 +117,7 @@ class Reading:
         try:
             names = self._inquiry.ask.metadata(path, fields, post=False)
         except HttpFailure as failure:
-            if failure.status not in {400, 404, 422}:
+            if failure.status not in {400, 404, 422} or failure.outcome == "denied":
                 raise
             # older servers know no match[] here
             names = self._inquiry.ask.metadata(path, self._inquiry.bounds, post=False)

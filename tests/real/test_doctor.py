@@ -18,7 +18,7 @@ from lab.processes import Ledger, free_ports
 from lab.prometheus import start_recorded, start_victoria, write_blocks
 from lab.stack import Stack
 from lagkit import doctor
-from lagkit.config import OwnDialect, Settings
+from lagkit.config import Budgets, OwnDialect, Settings
 
 from .conftest import require
 from .recorded import LINE, SCRAPES
@@ -176,6 +176,7 @@ VARIANTS = {
     "an own mapping": Variant("acme", (BROKERS, instead("acme_done")), ACME_PAGE, own=(ACME,)),
     "no exporter": Variant("", ("Deploy a lag exporter", BROKERS)),
 }  # fmt: skip
+PATIENT = Budgets(prometheus=60)
 BY_COMMAND = ("kminion by topic", "no exporter", "redpanda")
 """Those that the command itself is run for; the others ask as it does, without its start."""
 
@@ -221,7 +222,7 @@ def test_the_doctor_says_what_a_server_gives_and_each_line_that_gives_more(
             assert ran.status == 0, ran.both
             told = ran.out
         else:
-            settings = Settings(prometheus=url, dialects=list(variant.own))
+            settings = Settings(prometheus=url, dialects=list(variant.own), budgets=PATIENT)
             diagnosis = doctor.examine(settings, variant.group)
             assert diagnosis.exit_status == 0
             told = doctor.render(diagnosis)
@@ -254,7 +255,7 @@ def test_the_doctor_reads_a_victoria_metrics(tmp_path: Path) -> None:
             question = urllib.request.Request(f"{root}/{path}", data=data)
             with urllib.request.urlopen(question, timeout=30) as reply:
                 reply.read()
-        told = doctor.render(doctor.examine(Settings(prometheus=url), GROUP))
+        told = doctor.render(doctor.examine(Settings(prometheus=url, budgets=PATIENT), GROUP))
     finally:
         ledger.stop()
     part = about_prometheus(told)

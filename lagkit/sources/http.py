@@ -72,6 +72,8 @@ TLS_FIXES = (
     ),
 )
 _PIECE_BYTES = 64 * 2**10
+_START = 256
+"""Bytes within which JSON begins; anything else is for people to read."""
 _LEAST_SECONDS = 0.05
 
 
@@ -307,7 +309,7 @@ def _exchange(
             if limit.passed:
                 raise _too_late(url, limit)
         body = b"".join(pieces)
-        if response.status_code >= 300 or "json" not in response.headers.get("Content-Type", ""):
+        if response.status_code >= 300 or body[:_START].lstrip()[:1] not in (b"{", b"["):
             for secret in _sent_secrets(session, response.request.headers):
                 body = body.replace(secret, REMOVED)
         return Reply(

@@ -214,7 +214,7 @@ def test_an_answer_that_is_data_is_left_as_it_is() -> None:
     """Else a password of one letter would take that letter out of every topic's name."""
 
     def data(handler: Handler, _: Asked) -> None:
-        handler.json(200, {"topic": "t"})
+        handler.send(200, b'{"topic": "t"}', Content_Type="text/plain")
 
     with serving(data) as stub:
         login = HttpLogin(username="t", password="t")

@@ -1,8 +1,8 @@
 """The command line: parse, call, print.
 
 stdout is for the result, stderr for progress and faults; the exit status is the contract's (0 done,
-2 usage, 3 nothing there, 4 no source readable, 5 the report failed after the verdict). The commands
-themselves are in ``lagkit.commands``.
+2 usage, 3 nothing there, 4 no source readable, 5 the report failed after the verdict, 6 not over,
+7 out of time). The commands themselves are in ``lagkit.commands``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -360,7 +360,7 @@ def _turn(live: pd.DataFrame, at: pd.Timestamp, window: float) -> pd.Timestamp |
 
 def _production(
     live: pd.DataFrame, at: pd.Timestamp, window: float, table: pd.DataFrame
-) -> np.ndarray:
+) -> np.ndarray[Any, Any]:
     """Return messages per second written to each partition of *table* over the window."""
     recent = live.loc[live["timestamp"] >= at - pd.Timedelta(window, "s")]
     grouped = recent.dropna(subset=["log_end_offset"]).groupby(["topic", "partition"])
@@ -458,17 +458,17 @@ def _states(
     return table
 
 
-def _row(row: Mapping[str, object]) -> PartitionProgress:
+def _row(row: Mapping[str, Any]) -> PartitionProgress:
     frozen = row["frozen_since"]
     return PartitionProgress(
         topic=str(row["topic"]),
-        partition=int(row["partition"]),  # type: ignore[call-overload]
-        state=row["state"],  # type: ignore[arg-type]
-        lag_messages=float(row["lag_messages"]),  # type: ignore[arg-type]
-        most_lag_messages=float(row["most"]),  # type: ignore[arg-type]
-        age_seconds=float(row["time_lag_seconds"]),  # type: ignore[arg-type]
+        partition=int(row["partition"]),
+        state=row["state"],
+        lag_messages=float(row["lag_messages"]),
+        most_lag_messages=float(row["most"]),
+        age_seconds=float(row["time_lag_seconds"]),
         age_is_at_least=bool(row["censored"]),
-        net_per_second=float(row["net_per_second"]),  # type: ignore[arg-type]
-        committed_offset=float(row["committed_offset"]),  # type: ignore[arg-type]
-        frozen_since=None if pd.isna(frozen) else pd.Timestamp(frozen),  # type: ignore[call-overload, arg-type]
+        net_per_second=float(row["net_per_second"]),
+        committed_offset=float(row["committed_offset"]),
+        frozen_since=None if pd.isna(frozen) else pd.Timestamp(frozen),
     )

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "lagkit"
 
 NETWORK_CLIENTS = {
     "aiohttp",
+    "apprise",
     "confluent_kafka",
     "http.client",
     "httpx",

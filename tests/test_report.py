@@ -16,7 +16,7 @@ import factories
 import pandas as pd
 import pytest
 
-from lagkit import report, writing
+from lagkit import model, report, writing
 from lagkit.errors import ReportFailed, UsageError
 from lagkit.model import CatchUp, Forecast, Headline, Impact
 from lagkit.render import html as html_renderer
@@ -609,3 +609,44 @@ def test_an_onset_that_nobody_saw_claims_no_precision(result):
     first = first_screen(replace(result.verdict, onset=unseen)).splitlines()[0]
     assert first.endswith("Z or before")
     assert "±" not in first
+
+
+# ── what an action would gain, and whom to tell ─────────────────────────────────────────────────
+
+EVIL = "<script>x</script> @channel `|`"
+
+
+@pytest.fixture(scope="module")
+def weighed(result):
+    first, *others = result.verdict.actions
+    condition = model.Condition(f"it is so {EVIL}", "not_met", f"seen {EVIL}")
+    action = replace(
+        first, conditions=(condition,), gain=f"a gain {EVIL}", cost=f"a cost {EVIL}", prospect="x"
+    )
+    verdict = replace(
+        result.verdict,
+        actions=(action, *others),
+        prospects=(model.Prospect("x", f"a way {EVIL}", "never", f"never {EVIL}", "a price"),),
+        escalation=model.Escalation(
+            "L9", "somebody", "#there", f"because {EVIL}", f"words {EVIL}", ("also me",), ("later",)
+        ),
+    )
+    return report.build(replace(result, verdict=verdict))
+
+
+WEIGHED = ("NOT MET", "it is so", "a gain", "a cost", "a way", "a price", "L9 somebody", "words")
+
+
+@pytest.mark.parametrize("words", WEIGHED)
+def test_gain_cost_conditions_and_whom_to_tell_are_in_both_reports(weighed, words):
+    assert words in render_html(weighed)
+    assert words in render_markdown(weighed)
+
+
+def test_hostile_text_stays_text_in_what_is_weighed(weighed):
+    page = render_html(weighed)
+    Page(page)
+    assert "<script>x" not in page
+    text = render_markdown(weighed)
+    outside = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+    assert "<script>x" not in outside.replace("\\<", "")

@@ -151,6 +151,17 @@ def test_a_fault_is_found(expression, kind):
     assert kind in kinds(expression)
 
 
+def test_a_recording_may_come_after_its_reader_or_be_made_of_itself():
+    rules = (
+        Written("A", "rate(late[5m]) > 1", True, "f:1"),
+        Written("late", "sum(later >= 0)", False, "f:2"),
+        Written("later", "kafka_consumergroup_lag or later", False, "f:3"),
+        Written("turning", "turning", False, "f:4"),
+        Written("B", "rate(turning[5m]) > 1 or absent(late)", True, "f:5"),
+    )
+    assert [one.kind for one in lint(Rulebook("f", rules))] == ["rate-on-gauge"]
+
+
 def test_a_recording_is_what_it_records():
     records = {"g__lag": "sum by (g) (kafka_consumergroup_lag >= 0)"}
     assert kinds("rate(g:lag[5m]) > 100", **records) == {"rate-on-gauge"}

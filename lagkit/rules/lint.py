@@ -109,9 +109,12 @@ class _Judge:
                 self._broken[number] = printable(error, limit=200)
         self._kinds: dict[str, str] = dict(_LAGKIT)
         self._recorded = frozenset(rule.name for rule in book.rules if not rule.alerts)
-        for number, rule in enumerate(book.rules):  # in order: a recording may build on another
-            if not rule.alerts and number in self._trees:
-                self._kinds.setdefault(rule.name, self.kind(self._trees[number]))
+        # a server tells groups by name, so that a recording may come after what reads it
+        self._records = {
+            rule.name: self._trees[number]
+            for number, rule in enumerate(book.rules)
+            if not rule.alerts and number in self._trees
+        }
 
     def faults(self) -> Iterator[Fault]:
         """Yield what is wrong, rule by rule; what the whole book lacks comes last."""
@@ -138,6 +141,9 @@ class _Judge:
     # ── what a metric is ──
 
     def _kind_of(self, name: str) -> str:
+        if name not in self._kinds and name in self._records:
+            self._kinds[name] = ""  # while it is looked at: it may be made of itself
+            self._kinds[name] = self.kind(self._records[name])
         if name in self._kinds:
             return self._kinds[name]
         for dialect in self._dialects:
@@ -381,27 +387,21 @@ class _Judge:
         """Metrics that alerts rely on and whose absence nobody notices."""
         watched: set[str] = set()
         first: dict[str, Written] = {}
-        bases: dict[str, frozenset[str]] = {}
-
-        def based(names: Iterable[str]) -> frozenset[str]:
-            return frozenset().union(*(bases.get(name, frozenset({name})) for name in names))
-
         for number, tree in self._trees.items():
             rule = self._book.rules[number]
             if not rule.alerts:
-                bases[rule.name] = based(tree.metrics())
                 continue
             for node in tree.walk():
                 if _is_absent(node):
-                    watched |= based(node.metrics())
+                    watched |= self._made_of(node.metrics())
                 elif node.kind == "binary" and node.name == "unless":  # there once, or elsewhere
-                    watched |= based(node.children[1].metrics())
+                    watched |= self._made_of(node.children[1].metrics())
             told = {name for name in tree.metrics() if self._kind_of(name) in _LOST_WITH_LAG}
-            if not based(told) & watched:
-                for name in sorted(based(told)):
+            for name in sorted(self._made_of(told)):
+                if self._kind_of(name) in _LOST_WITH_LAG:
                     first.setdefault(name, rule)
         for name, rule in first.items():
-            if name in watched or self._kind_of(name) not in _LOST_WITH_LAG:
+            if name in watched:
                 continue
             yield self._fault(
                 "absence-unnoticed", rule,
@@ -411,6 +411,16 @@ class _Judge:
                 f"Add an alert on absent({name}), and absent({name}{{…}}) for each group that "
                 "must be there.",
             )  # fmt: skip
+
+    def _made_of(self, names: Iterable[str]) -> frozenset[str]:
+        """Return the metrics behind *names* that no rule here records."""
+        waiting, seen = list(names), set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting += self._records[name].metrics() if name in self._records else ()
+        return frozenset(seen - self._records.keys())
 
     @staticmethod
     def _fault(kind: str, rule: Written, what: str, why: str, fix: str) -> Fault:

@@ -28,6 +28,7 @@ NOTEBOOK_FILE = "report.ipynb"
 PDF_FILE = "report.pdf"
 LATER_FILE = "later.lagkit"
 SIGNATURES_FILE = "similar.json"
+CAPACITY_FILE = "capacity.json"
 POSTMORTEM_FILE = "postmortem.md"
 POSTMORTEM_HTML = "postmortem.html"
 POSTMORTEM_DATA = "postmortem.json"
@@ -38,6 +39,7 @@ POSTMORTEM_FILES = frozenset(
     {
         LATER_FILE,
         SIGNATURES_FILE,
+        CAPACITY_FILE,
         POSTMORTEM_FILE,
         POSTMORTEM_HTML,
         POSTMORTEM_DATA,

@@ -30,6 +30,7 @@ from lagkit.postmortem import blameless, candidates, chain, edited, facts, pages
 from lagkit.postmortem import sentences as say
 from lagkit.postmortem.attachments import attachments, figure_csv
 from lagkit.postmortem.model import Candidate, Postmortem
+from lagkit.postmortem.planned import Planned
 from lagkit.render.postmortem_html import render_html
 from lagkit.render.postmortem_markdown import render_sections
 from lagkit.resources import resource_path
@@ -440,8 +441,11 @@ def test_items_of_a_capacity_report_come_in_where_it_was_bound_by_capacity():
     item = Candidate(
         "capacity-partitions", "prevent", "Add partitions", "six more", "capacity", "x", "P1", "y"
     )
-    spike = postmortem.build(incidents.make("spike"), extra=[item]).postmortem
-    slow = postmortem.build(incidents.make("calm"), extra=[item]).postmortem
+    of_another = replace(item, id="capacity-billing")
+    report = Planned(b"", {incidents.make("spike").group: (item,), "billing": (of_another,)})
+    spike = postmortem.build(incidents.make("spike"), capacity=report).postmortem
+    slow = postmortem.build(incidents.make("calm"), capacity=report).postmortem
+    assert of_another not in spike.candidates
     assert (spike.chain.capacity_bound, slow.chain.capacity_bound) == (True, False)
     assert item in spike.candidates
     assert item not in slow.candidates

@@ -286,6 +286,34 @@ def test_what_is_no_later_capture_of_the_group_ends_with_two(place, tmp_path, al
     assert not out.exists()
 
 
+def test_what_a_capacity_report_suggests_is_taken_where_capacity_failed(tmp_path):
+    import lagkit.capacity as planning
+
+    incidents.make("spike").save(tmp_path / "spike.lagkit")
+    report = planning.trends(planning.demo()).answer.to_json()
+    (tmp_path / "trend").mkdir()
+    (tmp_path / "trend" / "capacity.json").write_text(report)
+    out = tmp_path / "pm"
+    run = command.run(
+        "postmortem", "spike.lagkit", "--capacity", "trend", "--out", out, cwd=tmp_path
+    )
+    assert run.status == 0, run.err
+    assert names(out) == FILES | {"capacity.json"}
+    items = json.loads((out / "postmortem.json").read_text())["candidates"]
+    told = [item for item in items if item["evidence"].startswith("capacity:")]
+    assert [item["action"] for item in told] == ["Run 5 members of deployment-worker (4 now)"]
+    assert "Run 5 members" in (out / "postmortem.ipynb").read_text()
+
+
+@pytest.mark.parametrize("content", ["{}", "no json", '{"schema": "lagkit.capacity/1"}'])
+def test_what_is_no_capacity_report_is_refused_before_anything_is_written(place, tmp_path, content):
+    (tmp_path / "capacity.json").write_text(content)
+    out = tmp_path / "pm"
+    run = command.run("postmortem", "first.lagkit", "--capacity", tmp_path, "--out", out, cwd=place)
+    assert (run.status, out.exists()) == (2, False)
+    assert "is no capacity.json of `lagkit capacity`" in run.err
+
+
 def test_a_folder_without_incidents_and_a_zone_that_is_none_are_refused(place, tmp_path):
     (tmp_path / "empty").mkdir()
     out = tmp_path / "pm"

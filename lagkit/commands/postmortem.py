@@ -28,6 +28,12 @@ from lagkit.errors import ReportFailed, UsageError
     help="Incident files to look for similar earlier incidents in.",
 )
 @click.option(
+    "--capacity",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Report of `lagkit capacity`: its action items, if capacity was what failed.",
+)
+@click.option(
     "--merge",
     type=click.Path(path_type=Path),
     metavar="EDITED.md",
@@ -59,6 +65,7 @@ def postmortem(
     file: Path,
     also: Path | None,
     similar: Path | None,
+    capacity: Path | None,
     merge: Path | None,
     out: Path | None,
     pdf: bool,
@@ -74,6 +81,7 @@ def postmortem(
     from lagkit.postmortem import edited as edits
     from lagkit.postmortem.account import build, refuse_zone
     from lagkit.postmortem.files import Captures, refuse_overwriting, standing_by, write
+    from lagkit.postmortem.planned import read_capacity
     from lagkit.postmortem.similar import read_folder
 
     place = zone or machine_zone()
@@ -82,6 +90,7 @@ def postmortem(
         progress = stack.enter_context(Progress())
         incident = open_incident(file)
         later = open_incident(also) if also is not None else None
+        planned = read_capacity(capacity) if capacity is not None else None
         edited = edits.read(merge) if merge is not None else None
         if edited is not None and edited.incident != edits.identity(incident.id):
             msg = f"{merge} cannot be merged: it is the post-mortem of another incident."
@@ -97,11 +106,12 @@ def postmortem(
         standby = stack.enter_context(standing_by())
         signatures = read_folder(similar, on_progress=progress) if similar is not None else None
         progress("putting the post-mortem together")
-        account = build(incident, later=later, signatures=signatures, zone=place)
+        account = build(incident, later=later, signatures=signatures, zone=place, capacity=planned)
         captures = Captures(
             file.read_bytes(),
             also.read_bytes() if also is not None else None,
             signatures.to_json().encode() if signatures is not None else None,
+            planned.content if planned is not None else None,
         )
         status = 0
         try:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from lagkit.postmortem.account import Account, build
 from lagkit.postmortem.model import Postmortem, json_schema
+from lagkit.postmortem.planned import Planned, read_capacity
 from lagkit.postmortem.similar import Signatures, read_folder, read_signatures
 
 __all__ = [
     "Account",
+    "Planned",
     "Postmortem",
     "Signatures",
     "build",
     "json_schema",
+    "read_capacity",
     "read_folder",
     "read_signatures",
 ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import zoneinfo
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,6 @@ from lagkit.postmortem.model import (
     STATUS,
     Asked,
     Blindness,
-    Candidate,
     Capture,
     Completeness,
     Joining,
@@ -39,6 +37,7 @@ from lagkit.postmortem.model import (
     SourceSeen,
     as_written,
 )
+from lagkit.postmortem.planned import Planned
 from lagkit.postmortem.similar import Signatures, nearest, signature
 from lagkit.postmortem.timeline import baseline_row, timeline
 from lagkit.version import __version__
@@ -98,7 +97,7 @@ def build(
     later: Incident | None = None,
     signatures: Signatures | None = None,
     zone: str = "UTC",
-    extra: Sequence[Candidate] = (),
+    capacity: Planned | None = None,
 ) -> Account:
     """Return the post-mortem of *incident*.
 
@@ -110,8 +109,9 @@ def build(
         Earlier incidents to compare with (``similar.read_folder``).
     zone
         IANA name of the local time that stands beside UTC.
-    extra
-        Candidate action items of a capacity report.
+    capacity
+        What a capacity report suggests (``planned.read_capacity``); taken for its group where the
+        incident was bound by capacity.
 
     Raises
     ------
@@ -119,6 +119,7 @@ def build(
         *later* is not a later capture of the same group, or there is no such time zone.
     """
     refuse_zone(zone)
+    planned = () if capacity is None else capacity.of(incident.group)
     together = joined(incident, later) if later is not None else None
     first = investigate(incident)
     whole = investigate(together.incident) if together is not None else first
@@ -182,7 +183,9 @@ def build(
         chain=links,
         went_well=went_well(first, impact, topics, noticed, by_name, complete, path),
         got_lucky=lucky,
-        candidates=candidates(judged, links, noticed, impact, topics, lucky, complete, extra=extra),
+        candidates=candidates(
+            judged, links, noticed, impact, topics, lucky, complete, extra=planned
+        ),
         similar=nearest(own, signatures, mine),
         queries=_queries(whole.incident),
     )

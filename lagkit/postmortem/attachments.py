@@ -48,6 +48,7 @@ _WHAT = {
     "incident.lagkit": "the first capture: a zip of Parquet files, read by pandas or DuckDB",
     "later.lagkit": "the later capture, of the recovery",
     "similar.json": "signatures of the earlier incidents that were compared",
+    "capacity.json": "the capacity report whose action items were taken",
     "queries.csv": "every question that was asked, as it was asked",
     "README.txt": "what is in here",
 }

@@ -45,6 +45,7 @@ class Captures:
     first: bytes
     later: bytes | None = None
     signatures: bytes | None = None
+    capacity: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,8 @@ def _captured(folder: Path, captures: Captures) -> dict[str, bytes]:
         content[folders.LATER_FILE] = captures.later
     if captures.signatures is not None:
         content[folders.SIGNATURES_FILE] = captures.signatures
+    if captures.capacity is not None:
+        content[folders.CAPACITY_FILE] = captures.capacity
     for name, body in content.items():
         path = folder / name
         if not path.exists() or path.read_bytes() != body:
@@ -233,6 +236,8 @@ def _begin(
         parameters["later_path"] = folders.LATER_FILE
     if captures.signatures is not None:
         parameters["similar_path"] = folders.SIGNATURES_FILE
+    if captures.capacity is not None:
+        parameters["capacity_path"] = folders.CAPACITY_FILE
     try:
         running = standby or stack.enter_context(Standby(NOTEBOOK_MODULES))
         running.begin(

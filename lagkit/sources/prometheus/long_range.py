@@ -39,6 +39,7 @@ from lagkit.sources.dialects import (
 )
 from lagkit.sources.http import HttpFailure, TooLarge
 from lagkit.sources.prometheus.grid import Grid, iso
+from lagkit.sources.prometheus.hours import HOUR, Places, Tables
 from lagkit.sources.prometheus.kept import Kept, kept_folder
 from lagkit.sources.prometheus.queries import Queries, Series
 from lagkit.sources.prometheus.server import Server
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from lagkit.config import HttpLogin, OwnDialect
     from lagkit.runbook import Runbook
 
-HOUR = 3600
 DAY = 86400
 WEEK = 7 * DAY
 AT_ONCE = 2
@@ -65,20 +65,6 @@ NEAR_NAME = 0.5
 LATE_START_SECONDS = 36 * 3600
 """Data that begins this much after the window is worth a word."""
 
-_OF_GROUP = ("committed", "lag", "lag_high", "consumed", "retention_use")
-_OF_TOPIC = ("log_end", "log_start", "produced_high", "produced_low")
-_COLUMNS = {
-    "committed": "committed_sum",
-    "log_end": "log_end_sum",
-    "log_start": "log_start_sum",
-    "produced_high": "produced_high",
-    "produced_low": "produced_low",
-    "consumed": "consumed_high",
-    "lag_high": "lag_high",
-    "retention_use": "retention_use",
-}
-
-Places = list[tuple[str, str]]
 Progress = Callable[[str], None]
 
 
@@ -207,7 +193,7 @@ class _Reading:
             return
         self._facts["group_topics"] = str(len(places))
         rules = self._rules()
-        tables = _Tables(places, self._hours, [item.dialect.id for item in found])
+        tables = Tables(places, self._hours, [item.dialect.id for item in found])
         tasks: list[_Task] = []
         spoken: list[tuple[int, Aggregates]] = []
         for number, item in enumerate(found):
@@ -531,7 +517,7 @@ class _Reading:
             self._kept.put(statement, answer.samples, answer.series)
         return answer
 
-    def _run(self, tasks: list[_Task], tables: _Tables) -> None:
+    def _run(self, tasks: list[_Task], tables: Tables) -> None:
         """Ask all *tasks*, some at a time, and put each answer where it belongs as it comes."""
         total, done = len(tasks), 0
         told = time.monotonic()
@@ -561,7 +547,7 @@ class _Reading:
         matchers = joined(matcher(task.label, task.names), self._where)
         return self._range(task.ask(matchers), task.grid)
 
-    def _placed(self, task: _Task, future: Future[Series], tables: _Tables) -> list[_Task]:
+    def _placed(self, task: _Task, future: Future[Series], tables: Tables) -> list[_Task]:
         """Store the answer; for one that was too large return the two halves to ask instead."""
         try:
             tables.put(int(task.what), task.concept, task.keys, future.result())
@@ -586,7 +572,7 @@ class _Reading:
         key = (task.concept.replace("_", " "), why[: http.EXCERPT_CHARACTERS], fix)
         self._lost.setdefault(key, []).append(span)
 
-    def _say_what_is_lost(self, tables: _Tables) -> None:
+    def _say_what_is_lost(self, tables: Tables) -> None:
         for (concept, why, fix), spans in sorted(self._lost.items()):
             ordered = sorted(dict.fromkeys(spans))
             where = ordered[0] if len(ordered) == 1 else f"{len(ordered)} pieces, {ordered[0]} …"
@@ -647,131 +633,3 @@ def _daily(piece: Grid) -> Grid | None:
     first = math.ceil(piece.first / DAY) * DAY
     last = math.floor(piece.last / DAY) * DAY
     return Grid(first, last, DAY) if first <= last else None
-
-
-class _Tables:
-    """Answers as matrices, places × hours: a row a sample would be ten times the memory."""
-
-    def __init__(self, places: Places, hours: np.ndarray, dialects: list[str]) -> None:
-        self._places, self._hours, self._dialects = places, hours, dialects
-        self._topics = sorted({topic for _, topic in places})
-        self._place_at = {place: number for number, place in enumerate(places)}
-        self._topic_at = {topic: number for number, topic in enumerate(self._topics)}
-        self._values: dict[str, np.ndarray] = {}
-        self._told = np.full((len(places), len(hours)), -1, dtype="int8")
-        self._partitions: list[pd.DataFrame] = []
-        self._members: list[pd.DataFrame] = []
-
-    def put(self, dialect: int, concept: str, keys: tuple[str, ...], answer: Series) -> None:
-        """Store an answer; a dialect that comes earlier in the order wins where both tell."""
-        if concept == "partitions":
-            rows = answer.columns(*keys).dropna()
-            self._partitions.append(rows.rename(columns={keys[0]: "topic", keys[1]: "partition"}))
-            return
-        if concept == "members":
-            self._members.append(answer.columns(*keys).dropna().rename(columns={keys[0]: "group"}))
-            return
-        at, width = (
-            (self._topic_at, len(self._topics))
-            if concept in _OF_TOPIC
-            else (self._place_at, len(self._places))
-        )
-        target = np.array(
-            [at.get(_key(item["metric"], keys), -1) for item in answer.series], dtype="int64"
-        )
-        values = self._values.setdefault(concept, np.full((width, len(self._hours)), np.nan))
-        if not len(answer.samples):
-            return
-        row = target[answer.samples["series"].to_numpy()]
-        column = ((answer.samples["time"].to_numpy() - self._hours[0]) // HOUR).astype("int64")
-        value = answer.samples["value"].to_numpy()
-        good = (row >= 0) & (column >= 0) & (column < len(self._hours)) & np.isfinite(value)
-        row, column, value = row[good], column[good], value[good]
-        if dialect:
-            # the same broker's numbers, told by another exporter: only where there is none yet
-            told = self._told[row, column] if concept in _OF_GROUP else np.full(len(row), -1)
-            free = np.isnan(values[row, column]) & ((told < 0) | (told >= dialect))
-            row, column, value = row[free], column[free], value[free]
-        values[row, column] = value
-        if concept in ("committed", "lag_high", "lag"):
-            before = self._told[row, column]
-            self._told[row, column] = np.where(before < 0, dialect, before)
-
-    def first_hour(self) -> int | None:
-        """Return the first hour that anything is known of."""
-        seen = (self._told >= 0).any(axis=0)
-        return int(self._hours[seen.argmax()]) if seen.any() else None
-
-    def flow_hours(self) -> pd.DataFrame:
-        """Return the frame, sorted by time, rows without any value left out."""
-        shape = (len(self._places), len(self._hours))
-        topic_of = np.array([self._topic_at[topic] for _, topic in self._places], dtype="int64")
-
-        def values(concept: str) -> np.ndarray:
-            found = self._values.get(concept)
-            if found is None:
-                return np.full(shape, np.nan)
-            return found[topic_of] if concept in _OF_TOPIC else found
-
-        held = {concept: values(concept) for concept in _COLUMNS}
-        lag = values("lag")
-        held["committed"] = np.where(
-            np.isnan(held["committed"]), held["log_end"] - lag, held["committed"]
-        )
-        held["log_end"] = np.where(
-            np.isnan(held["log_end"]), held["committed"] + lag, held["log_end"]
-        )
-        # a topic's end alone, before the group was there, is nothing about the group
-        known = (self._told >= 0).T
-        columns: dict[str, Any] = {}
-        hour, place = np.nonzero(known)
-        names = pd.array([group for group, _ in self._places], dtype="str")
-        topics = pd.array([topic for _, topic in self._places], dtype="str")
-        dialects = pd.array(self._dialects, dtype="str")
-        columns["timestamp"] = frames.from_epoch_seconds(self._hours)[hour]
-        columns["group"], columns["topic"] = names.take(place), topics.take(place)
-        for concept, column in _COLUMNS.items():
-            columns[column] = held.pop(concept)[place, hour]
-        columns["dialect"] = dialects.take(self._told[place, hour].astype("int64"))
-        return frames.normalise("flow_hours", pd.DataFrame(columns, copy=False))
-
-    def partition_days(self) -> pd.DataFrame:
-        """Return the frame; of two dialects the first that told."""
-        if not self._partitions:
-            return frames.empty("partition_days")
-        rows = pd.concat(self._partitions, ignore_index=True)
-        number = pd.to_numeric(rows["partition"], errors="coerce")
-        rows = rows.assign(partition=number).dropna(subset="partition")
-        rows = rows.drop_duplicates(["time", "topic", "partition"])
-        return frames.normalise(
-            "partition_days",
-            pd.DataFrame(
-                {
-                    "timestamp": frames.from_epoch_seconds(rows["time"].to_numpy()),
-                    "topic": rows["topic"].to_numpy(),
-                    "partition": rows["partition"].to_numpy().astype("int64"),
-                    "log_end_offset": rows["value"].to_numpy(),
-                }
-            ),
-        )
-
-    def member_hours(self) -> pd.DataFrame:
-        """Return the frame."""
-        if not self._members:
-            return frames.empty("member_hours")
-        rows = pd.concat(self._members, ignore_index=True).drop_duplicates(["time", "group"])
-        return frames.normalise(
-            "member_hours",
-            pd.DataFrame(
-                {
-                    "timestamp": frames.from_epoch_seconds(rows["time"].to_numpy()),
-                    "group": rows["group"].to_numpy(),
-                    "member_count": rows["value"].to_numpy(),
-                }
-            ),
-        )
-
-
-def _key(labels: Mapping[str, str], keys: tuple[str, ...]) -> Any:
-    found = tuple(labels.get(key, "") for key in keys)
-    return found if len(found) > 1 else found[0]

@@ -266,7 +266,8 @@ def _downstream(now: Result) -> tuple[LineStatus, str, str]:
     work = incident.workloads
     work = work.loc[(work["role"] != "consumer") & work["desired_replicas"].notna()]
     source = _queries(now, "downstream", "workloads", "jobs")
-    seen, bad = [], []
+    seen: list[str] = []
+    bad: list[str] = []
     for row in probes.sort_values("timestamp").groupby(["target", "check"]).tail(1).itertuples():
         took = "" if pd.isna(row.latency_seconds) else f" in {duration(row.latency_seconds)}"
         why = "" if row.ok or pd.isna(row.detail) else f" ({row.detail})"

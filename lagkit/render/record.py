@@ -83,7 +83,9 @@ def _header(name: str, value: Payload) -> str:
 
 
 def _payload(name: str, value: Payload) -> list[str]:
-    about = [value.kind, f"{count(value.size)} bytes"] if value.size else [value.kind]
+    about: list[str] = [value.kind]
+    if value.size:
+        about.append(f"{count(value.size)} bytes")
     if value.schema_id is not None:
         about.append(f"schema {value.schema_id}")
     if value.removed:

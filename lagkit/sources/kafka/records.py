@@ -81,12 +81,12 @@ def read_records(
             message = consumer.poll(min(POLL_SECONDS, deadline.left()))
             if message is None:
                 continue
-            error = message.error()
-            if error is not None:
-                if error_name(error) == "_PARTITION_EOF":
+            refusal = message.error()
+            if refusal is not None:
+                if error_name(refusal) == "_PARTITION_EOF":
                     return Read(tuple(found))
-                why = _clean(source, describe_error(error))
-                return Read(tuple(found), why, denied=error_name(error) in DENIED)
+                why = _clean(source, describe_error(refusal))
+                return Read(tuple(found), why, denied=error_name(refusal) in DENIED)
             if message.offset() > last:
                 return Read(tuple(found))
             found.append(_record(message))

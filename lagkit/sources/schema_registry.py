@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote
 
 from lagkit.sources import Deadline
@@ -94,7 +94,7 @@ class SchemaRegistry:
                 descriptor = str(self._get(f"{path}?format=serialized", "")["schema"])
             except (SchemaUnavailable, KeyError):
                 descriptor = ""  # fields are then shown by their numbers
-        return Schema(number, kind, text, name, descriptor, tuple(references))
+        return Schema(number, cast("SchemaKind", kind), text, name, descriptor, tuple(references))
 
     def _get(self, path: str, what: str) -> dict[str, Any]:
         if self._session is None:

@@ -14,12 +14,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["++", "*", "+", ".", "-", "--"]
-LEVELS: Mapping[Level, float] = {"++": 0.85, "*": 0.5, "+": 0.45, ".": 1.0, "-": 0.4, "--": 0.1}
-"""P(seen) at a level: the first three as they are, the others times the rate of distractors.
+Level = Literal["++", "*", "+", "o", ".", "-", "--"]
+LEVELS: Mapping[Level, float] = {
+    "++": 0.85,
+    "*": 0.5,
+    "+": 0.45,
+    "o": 0.2,
+    ".": 1.0,
+    "-": 0.4,
+    "--": 0.1,
+}
+"""P(seen) at a level: the first four as they are, the others times the rate of distractors.
 
 ``*`` is what gives a cause away in one of its forms and is missing in the others: AWX is slow in
-half of what is slow processing, and where it is, nothing else explains it.
+half of what is slow processing, and where it is, nothing else explains it. ``o`` is seen with a
+cause now and then, so that its absence says next to nothing.
 """
 POINTS: frozenset[Level] = frozenset({"++", "*"})
 """The levels at which a kind points to a cause."""
@@ -357,7 +366,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {
             _NW: "+",
             _SP: "+",
-            _RB: "+",
+            _RB: "o",
             _BO: "+",
             _CD: "-",
             _PM: "-",
@@ -558,11 +567,11 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "nodes",
         "Is a node of the consumer's pods not ready, or under pressure?",
         _K8S,
-        {_CD: "+", _SP: "+", _NW: "+", _PM: "-", _MS: "-", _KS: "-", _UP: "-", _HT: "-"},
+        {_CD: "o", _SP: "o", _NW: "o", _PM: "-", _MS: "-", _KS: "-", _UP: "-", _HT: "-"},
         "kubectl get nodes, and kubectl describe node.",
         delay_seconds=60,
         seen_anyway=RARE,
-        reason="A node takes its pods along.",
+        reason="A node takes its pods along; few incidents come from one.",
     ),
     # -- the members' own words
     EvidenceKind(
@@ -744,7 +753,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Did other, independent groups begin to fall behind at the same time?",
         _PROM,
         {
-            _BO: "++",
+            _BO: "*",
             _NW: "+",
             _CD: "-",
             _SP: "-",
@@ -759,7 +768,8 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         },
         how_to_check="rpk group list, then describe a group on other topics.",
         delay_seconds=60,
-        reason="Groups share brokers and nothing else.",
+        reason="Groups share brokers and nothing else; one with room to spare keeps up all the "
+        "same.",
     ),
     EvidenceKind(
         "client_throttled",

@@ -19,7 +19,7 @@ from lab.score.metrics import Share
 from lagkit.disk import write_whole
 from lagkit.evidence import EVIDENCE, LEVELS
 
-EXPECTED = frozenset({"++", "*", "+"})
+EXPECTED = frozenset({"++", "*", "+", "o"})
 BEGIN = "<!-- evidence: written by `python -m lab score --evidence`, do not edit -->"
 END = "<!-- evidence: end -->"
 

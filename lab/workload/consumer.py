@@ -20,6 +20,7 @@ COMMIT_WAITS             handles no record while a commit is on its way, as many
 COMMIT_LOWEST            this release forgets to commit any but the lowest of its partitions
 WORK_SECONDS, WORK_CPU_SECONDS
                          what this release does itself for each record: waiting, computing
+WARM_UP_SECONDS          what it loads before it handles records of newly assigned partitions
 KEEP_BYTES               what this release keeps in memory of each record while it is behind,
                          with KEEP_ALWAYS of every record
 NOISE_SECONDS            a harmless warning so often
@@ -116,6 +117,7 @@ class Settings:
     commit_lowest: bool = False
     work_seconds: float = 0.0
     work_cpu_seconds: float = 0.0
+    warm_up_seconds: float = 0.0
     keep_bytes: int = 0
     keep_always: bool = False
     noise_seconds: float = 0.0
@@ -167,6 +169,7 @@ def settings(env: Mapping[str, str]) -> Settings:
         commit_lowest=bool(env.get("COMMIT_LOWEST")),
         work_seconds=float(env.get("WORK_SECONDS", "0")),
         work_cpu_seconds=float(env.get("WORK_CPU_SECONDS", "0")),
+        warm_up_seconds=float(env.get("WARM_UP_SECONDS", "0")),
         keep_bytes=int(env.get("KEEP_BYTES", "0")),
         keep_always=bool(env.get("KEEP_ALWAYS")),
         noise_seconds=float(env.get("NOISE_SECONDS", "0")),
@@ -531,6 +534,8 @@ class Worker:
         self._assigned.update(places)
         # new partitions are not paused yet
         self._intake = True
+        if places:
+            time.sleep(self._config.warm_up_seconds)
 
     def _on_revoke(self, places: Sequence[Place]) -> None:
         LOG.info("rebalance: revoked %s", shown(places))

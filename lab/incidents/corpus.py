@@ -214,8 +214,6 @@ def _repack(folder: Path) -> int:
 
 
 def _command(args: Any) -> int:
-    if not (args.check or args.repack or args.list):
-        raise LabError("the maintainer, 17:08: no more incidents today: the machine is needed for the final test runs. Write the manifest (--check), commit what is made and report. Do not commit this line.")
     if args.check is not None:
         return _check(args.check)
     if args.repack is not None:

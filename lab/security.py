@@ -130,8 +130,9 @@ def let_consume(bootstrap: str, user: str, topic: str, group: str) -> None:
     Raises:
         LabError: the broker refused.
     """
+    admin = _admin(bootstrap)  # kept: a client that is collected forgets what it was asked
     for binding in (_may_read(user, "TOPIC", topic), _may_read(user, "GROUP", group)):
-        _done(_admin(bootstrap).create_acls([binding]))
+        _done(admin.create_acls([binding]))
 
 
 def forbid_group(bootstrap: str, user: str, group: str) -> None:
@@ -152,7 +153,8 @@ def forbid_group(bootstrap: str, user: str, group: str) -> None:
         given.operation,
         given.permission_type,
     )
-    _done(_admin(bootstrap).delete_acls([same]))
+    admin = _admin(bootstrap)  # kept, as above
+    _done(admin.delete_acls([same]))
 
 
 def _may_read(user: str, kind: str, name: str) -> Any:

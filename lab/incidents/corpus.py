@@ -23,7 +23,7 @@ from typing import Any
 
 from lab.incidents import manifest
 from lab.incidents.making import make
-from lab.incidents.script import Drawn, Script, draw, load
+from lab.incidents.script import SPLITS, Drawn, Script, draw, load
 from lab.processes import LabError
 from lab.prometheus import DIALECTS
 from lab.stack import PARTS, Stack
@@ -160,6 +160,7 @@ def _maker(
                     error = " ".join(str(failure).split())
                 except Exception as failure:  # whatever it was, the next incident is still wanted
                     error = f"{type(failure).__name__}: {failure}"
+                print(f"{datetime.now(UTC):%H:%M:%S} {drawn.name}: {error}", flush=True)
                 if stack is not None:
                     stack.stop()
                     stack = None
@@ -179,6 +180,12 @@ def add_cli(subparsers: Any) -> None:
     parser.add_argument("--lab", type=Path, default=Path(".lab/corpus"), help="of the stacks")
     parser.add_argument("--stacks", type=int, default=3, help="labs at once (default 3)")
     parser.add_argument("--seed", type=int, action="append", help="only this seed (repeatable)")
+    parser.add_argument(
+        "--split", choices=SPLITS, action="append", help="only of this split (repeatable)"
+    )
+    parser.add_argument(
+        "--dialect", choices=DIALECTS, action="append", help="only seen so (repeatable)"
+    )
     parser.add_argument("--list", action="store_true", help="say what would be made, and stop")
     parser.add_argument(
         "--check", type=Path, metavar="DIR", help="say what is not as the manifest of DIR says"
@@ -215,9 +222,14 @@ def _command(args: Any) -> int:
     chosen = [
         script
         for script in scripts.values()
-        if not args.ids or {script.id, script.family} & set(args.ids)
+        if (not args.ids or {script.id, script.family} & set(args.ids))
+        and script.split in (args.split or SPLITS)
     ]
-    todo = wanted(chosen, args.out, seeds=args.seed)
+    todo = [
+        drawn
+        for drawn in wanted(chosen, args.out, seeds=args.seed)
+        if drawn.dialect in (args.dialect or DIALECTS)
+    ]
     if args.list or not todo:
         for drawn in todo:
             print(f"{drawn.name:44} {drawn.script.split:12} {drawn.dialect:15} {drawn.values}")

@@ -16,9 +16,11 @@ POISON_POLICY            what a record it cannot handle does: retry (default), c
 CONFIG_REQUIRED          names of settings without which the worker exits 1 once it has joined
 COMMIT_RECORDS           commit after so many records, default 20; above it also after a second,
                          unless COMMIT_BY_COUNT is set
+COMMIT_WAITS             handles no record while a commit is on its way, as many workers do
 COMMIT_LOWEST            this release forgets to commit any but the lowest of its partitions
 WORK_SECONDS, WORK_CPU_SECONDS
                          what this release does itself for each record: waiting, computing
+WARM_UP_SECONDS          what it loads before it handles records of newly assigned partitions
 KEEP_BYTES               what this release keeps in memory of each record while it is behind,
                          with KEEP_ALWAYS of every record
 NOISE_SECONDS            a harmless warning so often
@@ -111,9 +113,11 @@ class Settings:
     library: str = "confluent"
     commit_records: int = COMMIT_RECORDS
     commit_seconds: float = COMMIT_SECONDS
+    commit_waits: bool = False
     commit_lowest: bool = False
     work_seconds: float = 0.0
     work_cpu_seconds: float = 0.0
+    warm_up_seconds: float = 0.0
     keep_bytes: int = 0
     keep_always: bool = False
     noise_seconds: float = 0.0
@@ -161,9 +165,11 @@ def settings(env: Mapping[str, str]) -> Settings:
         library=library,
         commit_records=int(env.get("COMMIT_RECORDS", str(COMMIT_RECORDS))),
         commit_seconds=float("inf") if env.get("COMMIT_BY_COUNT") else COMMIT_SECONDS,
+        commit_waits=bool(env.get("COMMIT_WAITS")),
         commit_lowest=bool(env.get("COMMIT_LOWEST")),
         work_seconds=float(env.get("WORK_SECONDS", "0")),
         work_cpu_seconds=float(env.get("WORK_CPU_SECONDS", "0")),
+        warm_up_seconds=float(env.get("WARM_UP_SECONDS", "0")),
         keep_bytes=int(env.get("KEEP_BYTES", "0")),
         keep_always=bool(env.get("KEEP_ALWAYS")),
         noise_seconds=float(env.get("NOISE_SECONDS", "0")),
@@ -477,8 +483,8 @@ class Worker:
         waited = time.monotonic() - self._committed_at
         if self._handled_since_commit < config.commit_records and waited < config.commit_seconds:
             return
+        self._commit(wait=config.commit_waits)
         self._committed_at = time.monotonic()
-        self._commit(wait=False)
 
     def _commit_now(self) -> None:
         """Commit what is left and wait for it; a failure is logged, the records come again."""
@@ -528,6 +534,8 @@ class Worker:
         self._assigned.update(places)
         # new partitions are not paused yet
         self._intake = True
+        if places:
+            time.sleep(self._config.warm_up_seconds)
 
     def _on_revoke(self, places: Sequence[Place]) -> None:
         LOG.info("rebalance: revoked %s", shown(places))

@@ -101,6 +101,9 @@ class Source:
                 "bootstrap.servers": bootstrap,
                 "client.id": f"producer-{topic}",
                 "linger.ms": 5,
+                # as Java's producer: what a slow broker has not taken waits here, in ever larger
+                # batches, and not as one request for each record
+                "max.in.flight.requests.per.connection": 5,
                 "message.timeout.ms": 30_000,
             },
             logger=logging.getLogger("rdkafka"),

@@ -224,7 +224,7 @@ def _scale(situation: Situation) -> Prospect:
 
 def _fewest(situation: Situation, each: float) -> int | None:
     """Return the fewest members that drain the backlog at all."""
-    if not each > 0:
+    if not (each > 0 and math.isfinite(situation.produce_per_second)):
         return None
     return math.floor(situation.produce_per_second * HEADROOM / each) + 1
 

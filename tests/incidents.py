@@ -257,14 +257,15 @@ def _storm(scene: _Scene) -> None:
         scene.capacity[begin + 32 : begin + 40] = np.floor(RATE * HEADROOM)
         scene.members[begin : begin + 16] = MEMBERS - 1
         scene.states[begin] = "PreparingRebalance"
+        # the one that is missing; the others only hear of it
+        scene.say(
+            begin,
+            (begin - FAULT) // 40 % MEMBERS,
+            "WARNING",
+            "rdkafka SESSTMOUT [thrd:main]: Consumer group "
+            "session timed out (in join-state steady) after 6003 ms",
+        )
         for pod in range(MEMBERS):
-            scene.say(
-                begin + pod,
-                pod,
-                "WARNING",
-                "rdkafka SESSTMOUT [thrd:main]: Consumer group "
-                "session timed out (in join-state steady) after 6003 ms",
-            )
             scene.say(begin + 20 + pod, pod, "INFO", f"worker rebalance: assigned {TOPIC}[{pod}]")
 
 

@@ -177,6 +177,8 @@ def _unlike(told: Any, again: Any) -> str:
             if deeper := _unlike(value, again[key]):
                 return f"{key}.{deeper}" if isinstance(value, Mapping) else str(key)
         return ""
+    if isinstance(told, list) and isinstance(again, list) and len(told) == len(again):
+        return next(filter(None, map(_unlike, told, again)), "")
     return "" if told == again else "the value"
 
 

@@ -43,7 +43,7 @@ RECORDED = ROOT / "tests" / "data" / "incidents"
 @functools.cache
 def built(kind: str) -> postmortem.Account:
     """Return the post-mortem of ``incidents.make(kind)``; made once, for nobody can change it."""
-    return built(kind)
+    return postmortem.build(incidents.make(kind))
 
 
 @pytest.fixture(scope="module")

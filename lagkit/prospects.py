@@ -69,7 +69,7 @@ def prospects(situation: Situation) -> tuple[Prospect, ...]:
     if situation.unread is None or situation.drained:
         return ()
     found = [_nothing(situation), _restore(situation)]
-    if situation.stuck and not situation.pinned:
+    if situation.stuck:
         found.append(_skip(situation))
     found += [_scale(situation), _add_partitions(situation), _give_up(situation)]
     return tuple(found)
@@ -161,12 +161,17 @@ def _restore(situation: Situation) -> Prospect:
 def _skip(situation: Situation) -> Prospect:
     restored = _restore(situation)
     named = ", ".join(f"{topic}/{partition}" for topic, partition in situation.stuck[:3])
+    title = "The record it is stuck on is skipped"
+    cost = f"{plural(len(situation.stuck), 'message')} that this group will never read"
+    if situation.pinned:
+        text = f"no gain: an open transaction holds partition {named}, and no record of it"
+        return Prospect(SKIP, title, "no_gain", text, cost=cost)
     return Prospect(
         SKIP,
-        "The record it is stuck on is skipped",
+        title,
         restored.outlook,
         f"partition {named} moves again, if no other record does the same; {restored.statement}",
-        cost=f"{plural(len(situation.stuck), 'message')} that this group will never read",
+        cost=cost,
         capacity_per_second=restored.capacity_per_second,
         catch_up_seconds=restored.catch_up_seconds,
     )

@@ -81,6 +81,12 @@ def test_a_stuck_partition_never_catches_up_by_itself_and_a_skip_costs_one_messa
     assert found["skip_record"].cost.startswith("1 message ")
 
 
+def test_no_record_is_to_be_skipped_where_a_transaction_holds_the_partition():
+    found = of(replace(BEHIND, stuck=(("t", 2),), pinned=True))["skip_record"]
+    assert found.outlook == "no_gain"
+    assert "transaction" in found.statement
+
+
 def test_giving_up_costs_every_unread_message_and_partitions_drain_nothing():
     found = of(BEHIND)
     assert found["give_up"].cost.startswith("6,000 messages")

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# no test asserts a time: on a machine with much else to do any example may take a second
+hypothesis.settings.register_profile("lagkit", deadline=None)
+hypothesis.settings.load_profile("lagkit")
 
 REAL = Path(__file__).resolve().parent / "real"
 

@@ -295,9 +295,9 @@ def _alerts(before: Incident, now: Result) -> tuple[LineStatus, str, str]:
     blind = [gap for gap in incident.coverage if "alert" in gap.what.lower()]
     if blind and incident.alerts.empty:
         return "not_checked", f"{blind[0].what}: {blind[0].why}", "ALERTS in Prometheus"
-    fired = _firing(before.alerts, before.group)
+    fired = _firing(before.alerts, before)
     names = sorted(fired["alert"].unique())
-    rows = _firing(incident.alerts, incident.group)
+    rows = _firing(incident.alerts, before)
     current = rows.loc[rows["timestamp"] >= incident.end - _SCRAPES_OF_NOW]
     if len(current):
         first = current.groupby("alert")["active_at"].min()
@@ -310,11 +310,15 @@ def _alerts(before: Incident, now: Result) -> tuple[LineStatus, str, str]:
     return "passed", f"none fires for this group{then}", source
 
 
-def _firing(alerts: pd.DataFrame, group: str) -> pd.DataFrame:
-    """Return the rows of alerts that fire for *group*, or that name no group."""
-    return alerts.loc[
-        (alerts["state"] == "firing") & (alerts["group"].isna() | (alerts["group"] == group))
-    ]
+def _firing(alerts: pd.DataFrame, before: Incident) -> pd.DataFrame:
+    """Return the rows of alerts that fire for the group of *before*, or came with that incident.
+
+    What names no group and has fired since before it (a watchdog, somebody's full disk) is none of
+    it, and would never let it be over.
+    """
+    own = alerts["group"] == before.group
+    came = alerts["group"].isna() & ~(alerts["active_at"] < before.start)
+    return alerts.loc[(alerts["state"] == "firing") & (own | came)]
 
 
 def _queries(now: Result, *names: str) -> str:

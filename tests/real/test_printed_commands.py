@@ -2,8 +2,8 @@
 
 kubectl's are parsed by kubectl itself, against an address where nothing answers: what it says then
 is the network's fault and not the command's. rpk cannot be had from the package registries that
-this project may use, so its commands are held against a table of its documented flags (Redpanda's
-reference of rpk, 26.1) and the recorded output of a real one.
+this project may use, so its commands are held against a table of flags written by hand: only
+`group seek` was compared with the documents. What it passes may still be refused by a real rpk.
 """
 
 from __future__ import annotations

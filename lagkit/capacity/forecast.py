@@ -183,14 +183,23 @@ def _stl_season(y: Array, weekly: Wholes, good: Flags) -> Array:
 def _filled(logs: Array, weekly: Wholes) -> Array:
     """Return *logs* with the usual value of the hour, at its week's level, where one is missing."""
     weeks = logs.reshape(-1, WEEK_HOURS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # an hour or a week without any value
-        usual = np.nanmedian(weeks - np.nanmedian(weeks, axis=1, keepdims=True), axis=0)
-        level = np.nanmedian(weeks - usual, axis=1, keepdims=True)
+    usual = _middle(weeks - _middle(weeks, axis=1)[:, None], axis=0)
+    level = _middle(weeks - usual, axis=1)[:, None]
     usual = np.where(np.isfinite(usual), usual, 0.0)
-    middle = np.nanmedian(logs)
-    level = np.where(np.isfinite(level), level, middle)
+    level = np.where(np.isfinite(level), level, np.nanmedian(logs))
     return np.where(np.isfinite(weeks), weeks, usual + level).ravel()
+
+
+def _middle(values: Array, axis: int) -> Array:
+    """Return the median along *axis* of what is known, NaN of nothing.
+
+    As ``np.nanmedian``, which goes through masked arrays for short rows, at twenty times the price.
+    """
+    ordered = np.sort(values, axis=axis)  # NaN last
+    count = np.expand_dims(np.isfinite(values).sum(axis=axis), axis)
+    low = np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis)
+    high = np.take_along_axis(ordered, np.minimum(count // 2, values.shape[axis] - 1), axis)
+    return np.where(count > 0, (low + high) / 2, np.nan).squeeze(axis)
 
 
 def _by_hour(values: Array, weekly: Wholes, good: Flags) -> Array:
@@ -221,9 +230,7 @@ def _peak(relative: Array, weekly: Wholes, good: Flags, shares: Array) -> tuple[
     table[np.arange(len(relative)) // WEEK_HOURS, weekly] = np.where(good, relative, np.nan)
     answers = []
     for number in range(len(table)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # an hour that no other week knows
-            others = np.nanmedian(np.delete(table, number, axis=0), axis=0)
+        others = _middle(np.delete(table, number, axis=0), axis=0)
         if np.isfinite(others).any():
             answers.append(table[number, int(np.nanargmax(others))])
     seen = np.sort(np.array(answers)[np.isfinite(answers)])
@@ -232,9 +239,7 @@ def _peak(relative: Array, weekly: Wholes, good: Flags, shares: Array) -> tuple[
         seen = seen[1:-1]
     if len(seen) < 2 or not seen.mean() > 0:
         return float(shares.max()), 0.1, hour
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        much = float(np.nanmax(np.nanmedian(table, axis=0)))
+    much = float(np.nanmax(_middle(table, axis=0)))
     little = float(seen.mean())
     much = max(much, little)
     middle = (little + much) / 2

@@ -6,9 +6,7 @@ Knows the files and their order; what is in them is for ``lagkit.report`` and ``
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +23,7 @@ from lagkit.folders import (
 )
 from lagkit.report import build
 from lagkit.resources import resource_path
+from lagkit.runner.beside import Beside, note
 
 if TYPE_CHECKING:
     from lagkit.charts import Investigated
@@ -62,23 +61,6 @@ class Written:
     failures: tuple[str, ...] = ()
 
 
-@contextlib.contextmanager
-def standing_by() -> Iterator[Standby | None]:
-    """Have a kernel start for the report while something else is waited for.
-
-    Hand it to :func:`write`. None where none can be started: the report will say why. On a
-    machine with one core it would only be in the way, so none is started there either.
-    """
-    from lagkit.runner import Standby
-
-    with contextlib.ExitStack() as stack:
-        standby = None
-        if (os.cpu_count() or 1) > 1:
-            with contextlib.suppress(OSError):  # no process or no disk to be had
-                standby = stack.enter_context(Standby(NOTEBOOK_MODULES))
-        yield standby
-
-
 def write(
     result: Investigated,
     folder: str | Path,
@@ -94,7 +76,7 @@ def write(
     In order: ``verdict.json``, the incident file if it is not there, ``report.html`` and
     ``report.md``, then (*notebook*) ``report.ipynb`` within *deadline_seconds* and (*pdf*)
     ``report.pdf``. The notebook runs while the others are written, in the kernel that is
-    *standby* (:func:`standing_by`) or in a new one. The same result gives the same bytes.
+    *standby* or in a new one. The same result gives the same bytes.
 
     Raises
     ------
@@ -116,14 +98,19 @@ def write(
         msg = f"The report cannot be written to {place}: {error.strerror or error}."
         raise ReportFailed(msg, hint="Give another folder with --out.") from error
 
-    with contextlib.ExitStack() as stack:
-        running = None
+    with Beside(place / NOTEBOOK_FILE, failures) as beside:
         if notebook:
-            running = _begin(written, failures, deadline_seconds, standby, stack)
+            beside.begin(
+                resource_path(NOTEBOOK),
+                {INCIDENT_PARAMETER: INCIDENT_FILE},
+                standby=standby,
+                modules=NOTEBOOK_MODULES,
+                deadline_seconds=deadline_seconds,
+            )
         say("writing report.html and report.md")
         written = _render(result, written, failures)
-        if running is not None:
-            written = _finish(running, written, failures, on_progress)
+        if run := beside.finish(on_progress):
+            written = replace(written, notebook=run.notebook, run=run)
     if pdf:
         say("writing report.pdf")
         written = _pdf(result, written, failures)
@@ -151,58 +138,15 @@ def _render(result: Investigated, written: Written, failures: list[str]) -> Writ
     try:
         report = build(result, notices=written.failures)
     except Exception as error:  # noqa: BLE001 - the verdict must reach its reader regardless
-        _note(failures, "the report could not be put together", error)
+        note(failures, "the report could not be put together", error)
         return written
     paths: dict[str, Path] = {}
     for file, render in ((HTML_FILE, render_html), (MARKDOWN_FILE, render_markdown)):
         try:
             paths[file] = write_whole(place / file, render(report).encode())
         except Exception as error:  # noqa: BLE001 - as above
-            _note(failures, f"{file} could not be made", error)
+            note(failures, f"{file} could not be made", error)
     return replace(written, html=paths.get(HTML_FILE), markdown=paths.get(MARKDOWN_FILE))
-
-
-def _note(failures: list[str], what: str, error: Exception) -> None:
-    sentence = f"{what} ({type(error).__name__}: {error})"
-    if sentence not in failures:
-        failures.append(sentence)
-
-
-def _begin(
-    written: Written,
-    failures: list[str],
-    deadline_seconds: float,
-    standby: Standby | None,
-    stack: contextlib.ExitStack,
-) -> Standby | None:
-    """Have the notebook run; None, with a note, if it cannot."""
-    from lagkit.runner import Standby
-
-    try:
-        running = standby or stack.enter_context(Standby(NOTEBOOK_MODULES))
-        running.begin(
-            resource_path(NOTEBOOK),
-            {INCIDENT_PARAMETER: INCIDENT_FILE},
-            written.folder / NOTEBOOK_FILE,
-            deadline_seconds=deadline_seconds,
-        )
-    except Exception as error:  # noqa: BLE001 - as in _render
-        _note(failures, f"{NOTEBOOK_FILE} could not be made", error)
-        return None
-    return running
-
-
-def _finish(
-    running: Standby, written: Written, failures: list[str], on_progress: Progress | None
-) -> Written:
-    try:
-        record = running.finish(on_progress)
-    except Exception as error:  # noqa: BLE001 - as in _render
-        _note(failures, f"{NOTEBOOK_FILE} could not be made", error)
-        return written
-    if not record.finished:
-        failures.append(str(record).rstrip("."))
-    return replace(written, notebook=record.notebook, run=record)
 
 
 def _pdf(result: Investigated, written: Written, failures: list[str]) -> Written:
@@ -219,5 +163,5 @@ def _pdf(result: Investigated, written: Written, failures: list[str]) -> Written
     except LagkitError as error:
         failures.append(str(error).replace("\n", " "))
     except Exception as error:  # noqa: BLE001 - as in _render
-        _note(failures, f"{PDF_FILE} could not be made", error)
+        note(failures, f"{PDF_FILE} could not be made", error)
     return written

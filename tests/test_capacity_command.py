@@ -34,7 +34,7 @@ def shapes(tmp_path_factory):
     negative = rows(flat, group="negative")
     negative[["log_end_sum", "committed_sum", "lag_high"]] = -1.0
     exploding = 10.0 * 3.0 ** (np.arange(8 * HOURS) / HOURS)
-    blasted, blast_lag = outage(exploding, 1e5, {200: 6, 600: 6})
+    blasted, blast_lag = outage(exploding, 1e5, {1000: 6, 1250: 6})
     unknown = np.full(8 * HOURS + 1, np.nan)
     made = history(
         rows(flat, group="constant"),
@@ -123,10 +123,15 @@ def test_what_tells_no_rate_is_unknown_and_not_fine(shapes, group):
     assert trend["verdict"] == "unknown: no demand outside incidents is known"
 
 
-def test_an_exploding_demand_is_acted_on_now(shapes):
-    trend = of(shapes, "exploding")
-    assert trend["level"] in ("act", "unknown", "watch")
-    assert trend["demand"]["peak"] > 1000
+def test_an_exploding_demand_is_acted_on_now_though_no_forecast_holds(shapes):
+    trend = of(shapes, "exploding")  # it triples every week, the last hour is at 65 % already
+    assert trend["forecast"]["shown"] == "naive"
+    assert trend["forecast"]["naive_error"] > 1
+    assert trend["limit"]["per_second"] == pytest.approx(1e5, rel=0.05)
+    assert trend["demand"]["peak"] > 40_000
+    assert (trend["level"], trend["saturation"]["status"]) == ("act", "range")
+    assert trend["saturation"]["weeks_earliest"] < 1
+    assert trend["verdict"].startswith("act now: the target may be passed already")
 
 
 def test_a_short_history_says_that_it_is_too_short(shapes):

@@ -10,7 +10,7 @@ import math
 from dataclasses import replace
 from datetime import datetime
 
-from lagkit.capacity.forecast import Saturation
+from lagkit.capacity.forecast import LOST_ERROR, Saturation
 from lagkit.capacity.model import ActionItem, Answer, Level, SaturationDate, Trend
 from lagkit.wording import duration, number, percent, plural
 
@@ -122,6 +122,12 @@ def _verdict(trend: Trend, passed: Saturation, all_the_time: bool) -> tuple[Leve
         return word, text
     if date.status == "too_short":
         return "unknown", f"unknown: {date.reason}{numbers}"
+    error = trend.forecast.naive_error
+    if date.status == "no_baseline" and error is not None and error > LOST_ERROR:
+        return "watch", (
+            "watch: no forecast holds, even the same hour a week ago is off by "
+            f"{percent(error)} of the mean demand{numbers}"
+        )
     reason = date.reason if date.status == "none" else "no growth that a forecast could show"
     return "fine", f"fine: {reason}{numbers}"
 

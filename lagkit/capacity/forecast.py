@@ -36,6 +36,8 @@ UNUSUAL_SHARE = 0.7
 its inverse."""
 FEWEST_HOURS = 84
 """A week with fewer known hours has no level."""
+LOST_ERROR = 0.5
+"""Of the mean demand: where the same hour a week ago is off by more, no forecast holds."""
 FLOOR = 0.05
 """Of the mean demand: below it a logarithm tells nothing."""
 _NORMAL_MAD = 1.4826
@@ -108,6 +110,12 @@ class Forecast:
     line: Line | None = None
     back_test: BackTest | None = None
 
+    @property
+    def lost(self) -> bool:
+        """Whether not even the last week tells the next one, so that "no growth" says nothing."""
+        tested = self.back_test
+        return self.shown == "naive" and tested is not None and tested.naive_error > LOST_ERROR
+
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
@@ -149,7 +157,8 @@ def forecast(demand: Array, weekly: Wholes, usable: Flags) -> Forecast:
             "naive: the season with its line was no better than the same hour a week ago "
             f"({tested.model_error:.1%} against {tested.naive_error:.1%} of the mean demand)"
         )
-        return Forecast("naive", reason, full, season, flat(season.levels), tested)
+        weeks = 4 if tested.naive_error <= LOST_ERROR else 1
+        return Forecast("naive", reason, full, season, flat(season.levels, weeks), tested)
     return Forecast("season and line", "", full, season, line, tested)
 
 
@@ -272,14 +281,24 @@ def line_through(levels: Array) -> Line:
     return Line(at_end, per_week, covariance, quantile, growing)
 
 
-def flat(levels: Array) -> Line:
-    """Return the line without growth: the mean of the last weeks, with its error."""
+def flat(levels: Array, weeks: int = 4) -> Line:
+    """Return the line without growth: the mean of the last *weeks*, with its error."""
     tools = _statsmodels()
     known = levels[np.isfinite(levels)][-4:]
     spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
     quantile = float(tools["t"].ppf((1 + CONFIDENCE) / 2, max(1, len(known) - 1)))
-    error = (spread**2 / len(known), 0.0, 0.0)
-    return Line(float(known.mean()), 0.0, error, quantile, growing=False)
+    taken = known[-weeks:]
+    return Line(
+        float(taken.mean()), 0.0, (spread**2 / len(taken), 0.0, 0.0), quantile, growing=False
+    )
+
+
+def at_last_growth(levels: Array, needed: float) -> float:
+    """Return the weeks until *needed* if each week grows by the factor of the last; inf: never."""
+    known = levels[np.isfinite(levels) & (levels > 0)][-2:]
+    if len(known) < 2 or known[1] <= known[0]:
+        return np.inf
+    return float(max(0.0, np.log(needed / known[1]) / np.log(known[1] / known[0])))
 
 
 def naive_with_drift(levels: Array) -> Line | None:

@@ -16,6 +16,7 @@ from lagkit.capacity.courses import WEEK_HOURS, Array, Course, Flags, courses
 from lagkit.capacity.forecast import (
     Forecast,
     Saturation,
+    at_last_growth,
     forecast,
     saturation,
     unusual_days,
@@ -49,6 +50,8 @@ TARGET = 0.7
 OUTAGE_SECONDS = 7200.0
 QUARTER_WEEKS = 13
 RECENT_WEEKS = 4
+SOON_WEEKS = 2.0
+"""So far the growth of the last week is believed where no forecast holds."""
 MOST_HAPPENED = 40
 LEAST_CAPACITY_ERROR = 0.01
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -286,6 +289,10 @@ def _saturation(
     # half a spread is two standard errors of what it is known by
     relative = math.hypot(spread / 2, season.peak_error)
     found = saturation(line, needed, relative)
+    if ahead.lost and found.status == "none":
+        soon = at_last_growth(season.levels, needed)
+        if soon <= SOON_WEEKS:
+            found = Saturation("range", soon, math.inf)
     if found.status == "none":
         status = "none" if ahead.shown != "naive" else "no_baseline"
         return found, SaturationDate(

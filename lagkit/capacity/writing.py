@@ -5,7 +5,6 @@ Knows the files and their order; a fault in one costs that one and is said.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING
 from lagkit.capacity.outlook import Capacities
 from lagkit.capacity.render import render_csv, render_html, render_markdown
 from lagkit.disk import write_whole
-from lagkit.errors import LagkitError, ReportFailed, UsageError
+from lagkit.errors import ReportFailed, UsageError
 from lagkit.resources import resource_path
+from lagkit.runner.beside import Beside, note
 
 if TYPE_CHECKING:
     from lagkit.runner import Standby
@@ -89,8 +89,6 @@ def write(
     ReportFailed
         Some file could not be made; the others are whole.
     """
-    from lagkit.runner import Standby as NewStandby
-
     say = on_progress or (lambda _line: None)
     failures: list[str] = []
     answer = found.answer
@@ -99,20 +97,15 @@ def write(
     except OSError as error:
         msg = f"The answer cannot be written to {folder}: {error.strerror or error}."
         raise ReportFailed(msg, hint="Give another folder with --out.") from error
-    with contextlib.ExitStack() as stack:
-        running: Standby | None = None
+    with Beside(folder / NOTEBOOK_FILE, failures) as beside:
         if notebook:
-            try:
-                running = standby or stack.enter_context(NewStandby(NOTEBOOK_MODULES))
-                running.begin(
-                    resource_path(NOTEBOOK),
-                    {HISTORY_PARAMETER: HISTORY_FILE, TARGET_PARAMETER: answer.target},
-                    folder / NOTEBOOK_FILE,
-                    deadline_seconds=deadline_seconds,
-                )
-            except (LagkitError, OSError) as error:
-                running = None
-                failures.append(f"{NOTEBOOK_FILE} could not be made ({error})")
+            beside.begin(
+                resource_path(NOTEBOOK),
+                {HISTORY_PARAMETER: HISTORY_FILE, TARGET_PARAMETER: answer.target},
+                standby=standby,
+                modules=NOTEBOOK_MODULES,
+                deadline_seconds=deadline_seconds,
+            )
         say("writing capacity.html, capacity.md and capacity.csv")
         renderings = (
             (CSV_FILE, render_csv),
@@ -123,15 +116,8 @@ def write(
             try:
                 write_whole(folder / file, render(found).encode())
             except Exception as error:  # noqa: BLE001 - the others must reach their reader
-                failures.append(f"{file} could not be made ({type(error).__name__}: {error})")
-        if running is not None:
-            try:
-                record = running.finish(on_progress)
-            except Exception as error:  # noqa: BLE001 - as above
-                failures.append(f"{NOTEBOOK_FILE} could not be made ({error})")
-            else:
-                if not record.finished:
-                    failures.append(str(record).rstrip("."))
+                note(failures, f"{file} could not be made", error)
+        beside.finish(on_progress)
     if failures:
         raise ReportFailed(
             f"The answer stands in {folder / JSON_FILE}, but " + "; ".join(failures) + ".",

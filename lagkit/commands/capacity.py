@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from lagkit.errors import NothingThere, ReportFailed, UsageError
 if TYPE_CHECKING:
     from lagkit.capacity.history import History
     from lagkit.capacity.outlook import Capacities
-    from lagkit.runner import Standby
 
 MOST_LINES = 20
 BUDGET_SECONDS = 1800.0
@@ -89,12 +87,13 @@ def capacity(
     _refuse_contradictions(groups, given, saved=saved)
     from lagkit.capacity import writing
     from lagkit.disk import claimed
+    from lagkit.runner.beside import standing_by
 
     place = out or _default(groups, demo=bool(given["demo"]), every=bool(given["every"]))
     with (
         Progress() as progress,
         claimed(place) as folder,
-        _standby(wanted=not no_report) as standby,
+        nullcontext() if no_report else standing_by(writing.NOTEBOOK_MODULES) as standby,
     ):
         writing.refuse_foreign(folder)
         history = _history(groups, given, saved=saved, progress=progress)
@@ -210,19 +209,3 @@ def _default(groups: tuple[str, ...], *, demo: bool, every: bool) -> Path:
     name = "all" if every else re.sub(r"\.lagkit$", "", Path(groups[0]).name)
     more = f"-and-{len(groups) - 1}-more" if len(groups) > 1 else ""
     return Path(f"lagkit-capacity-{folders.safe_name(name)}{more}")
-
-
-@contextlib.contextmanager
-def _standby(*, wanted: bool) -> Iterator[Standby | None]:
-    """Have the notebook's kernel start while the weeks are read, if a report is *wanted*."""
-    import os
-
-    from lagkit.capacity.writing import NOTEBOOK_MODULES
-    from lagkit.runner import Standby
-
-    with contextlib.ExitStack() as stack:
-        standby = None
-        if wanted and (os.cpu_count() or 1) > 1:
-            with contextlib.suppress(OSError):  # no room for its files: the report will say so
-                standby = stack.enter_context(Standby(NOTEBOOK_MODULES))
-        yield standby

@@ -176,12 +176,10 @@ def _standby(*, wanted: bool) -> Iterator[Standby | None]:
     if not wanted:
         yield None
         return
-    from lagkit.writing import standing_by
+    from lagkit.runner.beside import standing_by
+    from lagkit.writing import NOTEBOOK_MODULES
 
-    with contextlib.ExitStack() as stack:
-        standby = None
-        with contextlib.suppress(OSError):  # no room for its files: the report will say so
-            standby = stack.enter_context(standing_by())
+    with standing_by(NOTEBOOK_MODULES) as standby:
         yield standby
 
 

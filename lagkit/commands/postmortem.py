@@ -80,9 +80,10 @@ def postmortem(
     from lagkit.incident import open_incident
     from lagkit.postmortem import edited as edits
     from lagkit.postmortem.account import build, refuse_zone
-    from lagkit.postmortem.files import Captures, refuse_overwriting, standing_by, write
+    from lagkit.postmortem.files import NOTEBOOK_MODULES, Captures, refuse_overwriting, write
     from lagkit.postmortem.planned import read_capacity
     from lagkit.postmortem.similar import read_folder
+    from lagkit.runner.beside import standing_by
 
     place = zone or machine_zone()
     refuse_zone(place)
@@ -103,7 +104,7 @@ def postmortem(
                 msg = f"{known} is another capture than {given}; it stays untouched."
                 raise UsageError(msg, hint="Give another folder with --out.")
         refuse_overwriting(folder, incident.id, merge)
-        standby = stack.enter_context(standing_by())
+        standby = stack.enter_context(standing_by(NOTEBOOK_MODULES))
         signatures = read_folder(similar, on_progress=progress) if similar is not None else None
         progress("putting the post-mortem together")
         account = build(incident, later=later, signatures=signatures, zone=place, capacity=planned)

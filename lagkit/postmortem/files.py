@@ -8,8 +8,7 @@ overwritten: it is merged, or the run is refused before it wrote anything.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from lagkit.errors import LagkitError, ReportFailed, UsageError
 from lagkit.postmortem import edited as edits
 from lagkit.postmortem.pages import sections
 from lagkit.resources import resource_path
+from lagkit.runner.beside import Beside, note
 
 if TYPE_CHECKING:
     from lagkit.figure import Figure
@@ -62,18 +62,6 @@ class Written:
     attachments: Path | None = None
     run: RunRecord | None = None
     failures: tuple[str, ...] = ()
-
-
-@contextlib.contextmanager
-def standing_by() -> Iterator[Standby | None]:
-    """Have the notebook's kernel start while the captures are read; None where it cannot."""
-    from lagkit.runner import Standby
-
-    with contextlib.ExitStack() as stack:
-        standby = None
-        with contextlib.suppress(OSError):  # no process or no disk: the notebook will say so
-            standby = stack.enter_context(Standby(NOTEBOOK_MODULES))
-        yield standby
 
 
 def refuse_overwriting(folder: Path, incident: str, merging: Path | None) -> None:
@@ -151,16 +139,19 @@ def write(
     except OSError as error:
         msg = f"The post-mortem cannot be written to {folder}: {error.strerror or error}."
         raise ReportFailed(msg, hint="Make room, or give another folder with --out.") from error
-    with contextlib.ExitStack() as stack:
-        running = None
+    with Beside(folder / folders.POSTMORTEM_NOTEBOOK, failures) as beside:
         if notebook:
-            running = _begin(
-                written, captures, made.zone, failures, deadline_seconds, standby, stack
+            beside.begin(
+                resource_path(NOTEBOOK),
+                _parameters(captures, made.zone),
+                standby=standby,
+                modules=NOTEBOOK_MODULES,
+                deadline_seconds=deadline_seconds,
             )
         say("writing postmortem.html")
         written = _html(made, parts, figures, written, failures)
-        if running is not None:
-            written = _finish(running, written, failures, on_progress)
+        if run := beside.finish(on_progress):
+            written = replace(written, notebook=run.notebook, run=run)
     if pdf:
         say("writing postmortem.pdf")
         written = _pdf(made, parts, figures, written, content, failures)
@@ -214,23 +205,8 @@ def _captured(folder: Path, captures: Captures) -> dict[str, bytes]:
     return content
 
 
-def _note(failures: list[str], what: str, error: Exception) -> None:
-    sentence = f"{what} ({type(error).__name__}: {error})"
-    if sentence not in failures:
-        failures.append(sentence)
-
-
-def _begin(
-    written: Written,
-    captures: Captures,
-    zone: str,
-    failures: list[str],
-    deadline_seconds: float,
-    standby: Standby | None,
-    stack: contextlib.ExitStack,
-) -> Standby | None:
-    from lagkit.runner import Standby
-
+def _parameters(captures: Captures, zone: str) -> dict[str, str]:
+    """Return the notebook's parameters: what was given, by the names it has in the folder."""
     parameters = {"incident_path": folders.INCIDENT_FILE, "zone": zone}
     if captures.later is not None:
         parameters["later_path"] = folders.LATER_FILE
@@ -238,31 +214,7 @@ def _begin(
         parameters["similar_path"] = folders.SIGNATURES_FILE
     if captures.capacity is not None:
         parameters["capacity_path"] = folders.CAPACITY_FILE
-    try:
-        running = standby or stack.enter_context(Standby(NOTEBOOK_MODULES))
-        running.begin(
-            resource_path(NOTEBOOK),
-            parameters,
-            written.folder / folders.POSTMORTEM_NOTEBOOK,
-            deadline_seconds=deadline_seconds,
-        )
-    except Exception as error:  # noqa: BLE001 - the text must reach its reader regardless
-        _note(failures, f"{folders.POSTMORTEM_NOTEBOOK} could not be made", error)
-        return None
-    return running
-
-
-def _finish(
-    running: Standby, written: Written, failures: list[str], on_progress: Progress | None
-) -> Written:
-    try:
-        record = running.finish(on_progress)
-    except Exception as error:  # noqa: BLE001 - as in _begin
-        _note(failures, f"{folders.POSTMORTEM_NOTEBOOK} could not be made", error)
-        return written
-    if not record.finished:
-        failures.append(str(record).rstrip("."))
-    return replace(written, notebook=record.notebook, run=record)
+    return parameters
 
 
 def _html(
@@ -277,8 +229,8 @@ def _html(
     try:
         text = render_html(made, parts, figures, written.merged, notices=written.failures)
         path = write_whole(written.folder / folders.POSTMORTEM_HTML, text.encode())
-    except Exception as error:  # noqa: BLE001 - as in _begin
-        _note(failures, f"{folders.POSTMORTEM_HTML} could not be made", error)
+    except Exception as error:  # noqa: BLE001 - the text must reach its reader regardless
+        note(failures, f"{folders.POSTMORTEM_HTML} could not be made", error)
         return written
     return replace(written, html=path)
 
@@ -311,8 +263,8 @@ def _pdf(
         return replace(written, pdf=write_whole(written.folder / folders.POSTMORTEM_PDF, body))
     except LagkitError as error:
         failures.append(str(error).replace("\n", " "))
-    except Exception as error:  # noqa: BLE001 - as in _begin
-        _note(failures, f"{folders.POSTMORTEM_PDF} could not be made", error)
+    except Exception as error:  # noqa: BLE001 - as in _html
+        note(failures, f"{folders.POSTMORTEM_PDF} could not be made", error)
     return written
 
 
@@ -332,7 +284,7 @@ def _attachments(
                 files[path.name] = path.read_bytes()
         body = attachments(made, figures, files)
         path = write_whole(written.folder / folders.ATTACHMENTS_FILE, body, mode=_PRIVATE)
-    except Exception as error:  # noqa: BLE001 - as in _begin
-        _note(failures, f"{folders.ATTACHMENTS_FILE} could not be made", error)
+    except Exception as error:  # noqa: BLE001 - as in _html
+        note(failures, f"{folders.ATTACHMENTS_FILE} could not be made", error)
         return written
     return replace(written, attachments=path)

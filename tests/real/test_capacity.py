@@ -9,7 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +183,34 @@ def test_an_exporter_that_was_replaced_is_read_on_in_its_successor(url, tmp_path
         {"otel": 336, "kafka_exporter": 336}, abs=2
     )
     assert trend["demand"]["p50"] == pytest.approx(8.0, rel=0.1)
+
+
+def clusters() -> Iterator[str]:
+    """Yield a group told with a cluster label, in two clusters, then by a successor without one."""
+    end, before, since = offsets(8.0), slice(0, CHANGE), slice(CHANGE, None)
+    for cluster, many, part in (("east", 1, before), ("west", 3, slice(CHANGE // 2, CHANGE))):
+        log = f'topic="moved",partition="0",job="otel",cluster="{cluster}"'
+        yield from series("kafka_partition_current_offset", log, many * end, part)
+        own = f'group="mover",{log}'
+        yield from series("kafka_consumer_group_offset", own, many * end - 5, part)
+        yield from series("kafka_consumer_group_lag", own, np.full(COUNT, 5.0), part)
+    log = 'topic="moved",partition="0",job="kafka_exporter"'
+    own = f'consumergroup="mover",{log}'
+    yield from series("kafka_topic_partition_current_offset", log, end, since)
+    yield from series("kafka_consumergroup_current_offset", own, end - 5, since)
+    yield from series("kafka_consumergroup_lag", own, np.full(COUNT, 5.0), since)
+
+
+def test_each_exporter_is_read_of_its_own_cluster(room, tmp_path):
+    folder = room.folder / "clusters"
+    store = prometheus.write_blocks(room.artifact, folder, clusters(), longest="1458h")
+    done = ask(replace(room, store=store).serve(), tmp_path, "mover", "--since", "4w")
+    assert done.status == 0, done.both
+    assert "cluster=west is there too" in done.out
+    hours = open_history(tmp_path / "out" / "history.lagkit").flow_hours
+    at = ((hours["timestamp"] - START).dt.total_seconds() // SCRAPE - 1).astype(int)
+    assert set(hours["dialect"]) == {"otel", "kafka_exporter"}
+    assert (hours["log_end_sum"] == offsets(8.0)[at]).all()
 
 
 def test_a_group_of_which_only_lag_is_exported_is_unknown(url, tmp_path):

@@ -8,12 +8,11 @@ interrupted one goes on where it stopped.
 
 from __future__ import annotations
 
-import difflib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +37,18 @@ from lagkit.sources.dialects import (
     recorded,
 )
 from lagkit.sources.http import HttpFailure, TooLarge
+from lagkit.sources.prometheus.asking import Asking
 from lagkit.sources.prometheus.grid import Grid, iso
 from lagkit.sources.prometheus.hours import HOUR, Places, Tables
 from lagkit.sources.prometheus.kept import Kept, kept_folder
+from lagkit.sources.prometheus.presence import (
+    DAY,
+    FRESH_SECONDS,
+    RATE_SECONDS,
+    Tellers,
+    find_tellers,
+    places_wanted,
+)
 from lagkit.sources.prometheus.queries import Queries, Series
 from lagkit.sources.prometheus.server import Server
 
@@ -48,20 +56,12 @@ if TYPE_CHECKING:
     from lagkit.config import HttpLogin, OwnDialect
     from lagkit.runbook import Runbook
 
-DAY = 86400
 WEEK = 7 * DAY
 AT_ONCE = 2
 """Requests at a time: these are heavier than a dashboard's, and nobody waits at 3 am."""
-RATE_SECONDS = 600
-"""What an extreme rate is taken over: over five minutes the jitter of commits is in it."""
-FRESH_SECONDS = 600
-"""A sample this old still counts for its hour's end."""
 SCRAPES_IN_RATE = 4
 GROUPS_AT_ONCE = 400
 """Names in one matcher; a batch that is too much is halved."""
-MOST_PLACES = 5_000
-"""Groups on topics that one run looks at."""
-NEAR_NAME = 0.5
 LATE_START_SECONDS = 36 * 3600
 """Data that begins this much after the window is worth a word."""
 
@@ -72,24 +72,17 @@ Progress = Callable[[str], None]
 class _Task:
     """One question over one piece of the window, for some groups or topics."""
 
-    what: str
+    dialect: int
+    """Its position among those found."""
     concept: str
     ask: Callable[[str], str]
     """Matchers → PromQL."""
     label: str
     names: tuple[str, ...]
+    where: str
+    """Matchers of the cluster."""
     keys: tuple[str, ...]
     grid: Grid
-
-
-@dataclass(slots=True)
-class _Tellers:
-    """Who tells each place on which day."""
-
-    found: list[Found]
-    days: np.ndarray
-    told: dict[int, dict[tuple[str, str], np.ndarray]] = field(default_factory=dict)
-    """Position in ``found`` → place → one flag a day."""
 
 
 class PrometheusHistory:
@@ -157,16 +150,16 @@ class _Reading:
     def __init__(
         self, ask: Queries, dialects: tuple[Dialect, ...], kept: Kept | None, say: Progress
     ) -> None:
-        self._ask, self._dialects, self._kept, self._say = ask, dialects, kept, say
+        self._ask, self._dialects, self._say = ask, dialects, say
+        self._asking = Asking(ask, kept)
         self._reached = False
         self._frames: dict[str, pd.DataFrame] = {}
-        self._facts: dict[str, str] = {}
+        self._facts = self._asking.facts
         scope = ask.scope
         first = math.ceil(scope.start.timestamp() / HOUR) * HOUR
         last = math.floor(scope.end.timestamp() / HOUR) * HOUR
         self._grid = Grid(first, max(first, last), HOUR)
         self._hours = np.arange(self._grid.first, self._grid.last + 1, HOUR, dtype="int64")
-        self._taken_from_kept = 0
         self._lost: dict[tuple[str, str, str], list[str]] = {}
 
     # ── the way through ─────────────────────────────────────────────────────────────────────────
@@ -186,9 +179,8 @@ class _Reading:
             )
             return
         found.sort(key=lambda item: (-item.fineness, -item.richness))
-        tellers = self._tellers(found, groups)
-        places = sorted({place for told in tellers.told.values() for place in told})
-        places = self._wanted(places, groups)
+        tellers = find_tellers(self._asking, found, groups, self._grid)
+        places = places_wanted(self._asking, tellers, groups)
         if not places:
             return
         self._facts["group_topics"] = str(len(places))
@@ -197,13 +189,12 @@ class _Reading:
         tasks: list[_Task] = []
         spoken: list[tuple[int, Aggregates]] = []
         for number, item in enumerate(found):
-            told = dict(tellers.told.get(number, {}).items())
-            pieces = self._pieces(number, told, places, tellers)
+            pieces = self._pieces(number, places, tellers)
             if not pieces:
                 continue
             aggregates = self._aggregates(item, rules)
             spoken.append((number, aggregates))
-            tasks += self._tasks(number, aggregates, places, pieces)
+            tasks += self._tasks(number, aggregates, tellers.where[number], places, pieces)
         self._facts["dialect"] = ", ".join(found[number].dialect.id for number, _ in spoken)
         self._run(tasks, tables)
         self._frames["flow_hours"] = tables.flow_hours()
@@ -220,8 +211,8 @@ class _Reading:
             status = "unavailable"
         queries = ask.questions.frame()
         detail = f"{self._facts.get('group_topics', '0')} groups on topics, {len(queries)} queries"
-        if self._taken_from_kept:
-            detail += f", {self._taken_from_kept} answers kept from before"
+        if self._asking.taken:
+            detail += f", {self._asking.taken} answers kept from before"
         if not self._reached:
             detail = ask.blind[-1].why if ask.blind else "no answer"
         return Answer(
@@ -250,113 +241,6 @@ class _Reading:
             names = self._ask.metadata(path, bounds, post=False)
         return frozenset(name for name in names if isinstance(name, str))
 
-    def _tellers(self, found: list[Found], groups: tuple[str, ...]) -> _Tellers:
-        """Find, once a day, which dialect tells which group on which topic, in one cluster."""
-        first = math.ceil(self._grid.first / DAY) * DAY
-        last = max(first, math.floor(self._grid.last / DAY) * DAY)
-        if first > self._grid.last:
-            first = last = self._grid.last
-        grid = Grid(first, last, DAY)
-        days = np.arange(grid.first, grid.last + 1, DAY)
-        tellers = _Tellers(found, days)
-        for number, item in enumerate(found):
-            dialect = item.dialect
-            if dialect.granularity == "group" or not item.group_metrics:
-                continue
-            labels = (dialect.group, dialect.topic, "job", *CLUSTER_LABELS)
-            aggregates = Aggregates(item, f"{FRESH_SECONDS}s", RATE_SECONDS, HOUR)
-            expression = aggregates.presence(item.group_metrics[0], labels)
-            got: list[Series] = []
-            self._ask.attempt(
-                f"which groups {dialect.title} tells",
-                lambda expression=expression, got=got: got.append(  # type: ignore[misc]
-                    self._range(expression, grid)
-                ),
-            )
-            if got:
-                tellers.told[number] = self._one_cluster(got[0], dialect, grid, groups)
-        return tellers
-
-    def _one_cluster(
-        self, answer: Series, dialect: Dialect, grid: Grid, groups: tuple[str, ...]
-    ) -> dict[tuple[str, str], np.ndarray]:
-        """Return each place with its days, of the cluster that has most of them."""
-        count = grid.points
-        clusters: dict[tuple[tuple[str, str], ...], dict[tuple[str, str], np.ndarray]] = {}
-        held = answer.samples.groupby("series")["time"]
-        rows = {int(number): times.to_numpy() for number, times in held}
-        for number, item in enumerate(answer.series):
-            labels = item["metric"]
-            group, topic = labels.get(dialect.group), labels.get(dialect.topic)
-            if not group or not topic or number not in rows:
-                continue
-            cluster = tuple((name, labels[name]) for name in CLUSTER_LABELS if labels.get(name))
-            flags = clusters.setdefault(cluster, {}).setdefault(
-                (group, topic), np.zeros(count, dtype=bool)
-            )
-            at = ((rows[number] - grid.first) // DAY).astype("int64")
-            flags[at[(at >= 0) & (at < count)]] = True
-        if not clusters:
-            return {}
-        wanted = set(groups)
-
-        def weight(cluster: tuple[tuple[str, str], ...]) -> tuple[int, int]:
-            told = clusters[cluster]
-            ours = sum(int(days.sum()) for (group, _), days in told.items() if group in wanted)
-            return ours, sum(int(days.sum()) for days in told.values())
-
-        ordered = sorted(clusters, key=lambda cluster: (weight(cluster), cluster), reverse=True)
-        chosen = ordered[0]
-        if chosen:
-            told = ", ".join(f"{name}={value}" for name, value in chosen)
-            self._facts["cluster_label"] = told
-        self._where = joined(*(matcher(name, [value]) for name, value in chosen))
-        if len(ordered) > 1:
-            others = "; ".join(
-                " ".join(f"{name}={value}" for name, value in cluster) or "no cluster label"
-                for cluster in ordered[1:]
-            )
-            self._ask.blind.append(
-                Blind(
-                    f"{len(ordered) - 1} other cluster(s)",
-                    f"{others} is there too; shown is the one with most of the groups",
-                    "Point --prometheus at one cluster.",
-                )
-            )
-        return clusters[chosen]
-
-    _where = ""
-
-    def _wanted(self, places: Places, groups: tuple[str, ...]) -> Places:
-        topics = self._ask.scope.topics
-        known = sorted({group for group, _ in places})
-        self._facts["group_count"] = str(len(known))
-        if unknown := [group for group in groups if group not in set(known)]:
-            near = {
-                name
-                for group in unknown
-                for name in difflib.get_close_matches(group, known, n=3, cutoff=NEAR_NAME)
-            }
-            self._facts["near_groups"] = ",".join(sorted(near))
-            self._ask.miss(
-                f"the history of {', '.join(map(repr, unknown))}",
-                f"no series of {'it' if len(unknown) == 1 else 'them'} in the window; "
-                f"{len(known)} other group(s) are there",
-                f"Did you mean {', '.join(sorted(near))}?" if near else "Check the name.",
-            )
-        kept = [
-            (group, topic)
-            for group, topic in places
-            if (not groups or group in groups) and (not topics or topic in topics)
-        ]
-        if len(kept) > MOST_PLACES:
-            self._ask.miss(
-                "some of many groups",
-                f"{len(kept)} groups on topics; the first {MOST_PLACES} by name are looked at",
-                "Name the groups, or take --topic.",
-            )
-        return kept[:MOST_PLACES]
-
     # ── what is asked ───────────────────────────────────────────────────────────────────────────
 
     def _rules(self) -> list[Any]:
@@ -382,7 +266,7 @@ class _Reading:
                 self._ask.attempt(
                     f"whether the recording rule {rule.rule} covers the window",
                     lambda grid=grid, expression=expression, seen=seen: seen.append(  # type: ignore[misc]
-                        len(self._range(expression, grid).samples) - grid.points
+                        len(self._asking.range(expression, grid).samples) - grid.points
                     ),
                 )
             if seen == [0, 0]:
@@ -411,7 +295,9 @@ class _Reading:
         got: list[float] = []
 
         def ask() -> None:
-            answer = self._range(text, Grid.over(self._ask.scope.start, self._ask.scope.end, DAY))
+            answer = self._asking.range(
+                text, Grid.over(self._ask.scope.start, self._ask.scope.end, DAY)
+            )
             got.extend(answer.samples["value"].dropna())
 
         self._ask.attempt("how often it was scraped", ask)
@@ -420,11 +306,11 @@ class _Reading:
     def _pieces(
         self,
         number: int,
-        told: Mapping[tuple[str, str], np.ndarray],
         places: Places,
-        tellers: _Tellers,
+        tellers: Tellers,
     ) -> list[Grid]:
         """Return the weeks to ask this dialect about: those that none before it tells whole."""
+        told = tellers.told.get(number)
         if not told:
             return []
         own = np.zeros(len(tellers.days), dtype=bool)
@@ -458,7 +344,12 @@ class _Reading:
         ]
 
     def _tasks(
-        self, number: int, aggregates: Aggregates, places: Places, pieces: list[Grid]
+        self,
+        number: int,
+        aggregates: Aggregates,
+        where: str,
+        places: Places,
+        pieces: list[Grid],
     ) -> list[_Task]:
         dialect = aggregates.found.dialect
         group, topic = aggregates.keys
@@ -468,7 +359,7 @@ class _Reading:
             "committed": aggregates.committed,
             "lag_high": aggregates.lag_high,
             "consumed": aggregates.consumed,
-            "retention_use": lambda matchers: aggregates.retention_use(matchers, self._where),
+            "retention_use": lambda matchers: aggregates.retention_use(matchers, where),
         }
         if not aggregates.committed("") or not aggregates.log("log_end", ""):
             of_group["lag"] = aggregates.lag
@@ -494,28 +385,12 @@ class _Reading:
                 for start in range(0, len(names), GROUPS_AT_ONCE):
                     batch = names[start : start + GROUPS_AT_ONCE]
                     tasks += [
-                        _Task(f"{number}", concept, ask, label, batch, keys, grid) for grid in grids
+                        _Task(number, concept, ask, label, batch, where, keys, grid)
+                        for grid in grids
                     ]
         return tasks
 
     # ── asking ──────────────────────────────────────────────────────────────────────────────────
-
-    def _range(self, expression: str, grid: Grid) -> Series:
-        """Ask, or take what an earlier run was told."""
-        statement = f"{expression} {grid.first} {grid.last} {grid.step}"
-        if self._kept and (known := self._kept.get(statement)) is not None:
-            self._taken_from_kept += 1
-            with self._ask.questions.ask(f"kept: {expression}") as question:
-                question.rows = len(known[0])
-            return Series(known[0], known[1], "")
-        ask = Queries(self._ask.server, self._ask.scope, self._ask.deadline, self._ask.questions)
-        answer = ask.range(expression, grid)
-        if ask.failures:
-            for blind in ask.blind:
-                self._ask.miss(blind.what, blind.why, blind.fix)
-        elif self._kept:
-            self._kept.put(statement, answer.samples, answer.series)
-        return answer
 
     def _run(self, tasks: list[_Task], tables: Tables) -> None:
         """Ask all *tasks*, some at a time, and put each answer where it belongs as it comes."""
@@ -538,28 +413,24 @@ class _Reading:
                     total += len(halves)
                 if time.monotonic() - told > 1.0 or done == total:
                     told = time.monotonic()
-                    kept = f", {self._taken_from_kept} kept" if self._taken_from_kept else ""
+                    kept = f", {self._asking.taken} kept" if self._asking.taken else ""
                     self._say(f"prometheus: {done} of {total} answers{kept}")
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _answer(self, task: _Task) -> Series:
-        matchers = joined(matcher(task.label, task.names), self._where)
-        return self._range(task.ask(matchers), task.grid)
+        matchers = joined(matcher(task.label, task.names), task.where)
+        return self._asking.range(task.ask(matchers), task.grid)
 
     def _placed(self, task: _Task, future: Future[Series], tables: Tables) -> list[_Task]:
         """Store the answer; for one that was too large return the two halves to ask instead."""
         try:
-            tables.put(int(task.what), task.concept, task.keys, future.result())
+            tables.put(task.dialect, task.concept, task.keys, future.result())
         except TooLarge as failure:
             if len(task.names) > 1:
                 middle = len(task.names) // 2
                 halves = (task.names[:middle], task.names[middle:])
-                return [
-                    _Task(task.what, task.concept, task.ask, task.label, names, task.keys,
-                          task.grid)
-                    for names in halves
-                ]  # fmt: skip
+                return [replace(task, names=names) for names in halves]
             self._lose(task, str(failure), failure.fix)
         except HttpFailure as failure:
             self._lose(task, str(failure), failure.fix)
@@ -610,7 +481,7 @@ class _Reading:
 
         def ask() -> None:
             for piece in self._weeks():
-                got.append(self._range(expression, piece).columns("namespace", "deployment"))
+                got.append(self._asking.range(expression, piece).columns("namespace", "deployment"))
 
         self._ask.attempt("deploys of the runbook's workloads", ask)
         rows = pd.concat(got, ignore_index=True) if got else pd.DataFrame()

@@ -127,6 +127,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _NO: ".",
         },
         how_to_check="Compare two readings of the topic's log end offsets, a minute apart.",
+        seen_anyway=RARE,
         reason="Ends of the log are counted by the broker; a group that is down or slow "
         "changes nothing about them.",
     ),
@@ -356,8 +357,8 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         },
         "rpk group describe GROUP, or the exporter's members metric.",
         delay_seconds=60,
-        reason="Gone, killed or cut off looks alike to the coordinator; one that is itself overloaded "
-        "is late with everything and misses nobody.",
+        reason="Gone, killed or cut off looks alike to the coordinator; one that is itself "
+        "overloaded is late with everything and misses nobody.",
     ),
     EvidenceKind(
         "cut_off_while_running",
@@ -481,7 +482,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Are fewer consumer pods ready than the workload wants, or is it scaled to zero?",
         (*_K8S, *_PROM),
         {
-            _CD: "*",
+            _CD: "++",
             _PM: "+",
             _SP: "-",
             _MS: "-",
@@ -497,7 +498,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "kubectl get deployment and its pods.",
         delay_seconds=60,
         seen_anyway=RARE,
-        reason="A member that hangs is still ready.",
+        reason="Of the ways to be down only a hang leaves the pod ready.",
     ),
     EvidenceKind(
         "containers_restarted",

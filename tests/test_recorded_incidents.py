@@ -18,6 +18,7 @@ from lagkit import frames
 from lagkit.model import SourceReport
 
 FOLDER = Path(__file__).parent / "data" / "incidents"
+CORPUS = Path(__file__).parent.parent / "corpus"
 LABELS = json.loads((FOLDER / "labels.json").read_text(encoding="utf-8"))
 FILES = sorted(LABELS)
 
@@ -106,3 +107,17 @@ def test_an_exporter_that_reports_lag_zero_without_a_log_end_is_not_believed() -
     assert result.cause in ("slow_processing", "unknown"), repr(result)
     assert "klag-exporter wrote a lag of 0 without a log end" in result.verdict.not_checked[0]
     assert result.verdict.impact.lag_messages_now > 1000, "Kafka itself knows the backlog"
+
+
+def test_a_rise_of_less_than_a_minutes_work_is_the_groups_and_not_its_noisiest_partitions() -> None:
+    """Members are replaced one by one: the lag is little all the time, yet its most is at the end.
+
+    A calibration incident of the corpus, so its label may be known.
+    """
+    file = "rebalancing.mixed_assignors.1"
+    label = json.loads((CORPUS / "labels" / f"{file}.json").read_text(encoding="utf-8"))
+    found = lk.investigate(lk.open(CORPUS / f"{file}.lagkit")).verdict.onset
+    assert found is not None
+    assert not found.censored
+    began = pd.Timestamp(label["onsets"]["rebalancing"])
+    assert abs(found.at - began) <= pd.Timedelta(label["scrape_seconds"], "s")

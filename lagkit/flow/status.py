@@ -38,6 +38,8 @@ TREND_SAMPLES = 24
 """Samples of a partition's window that the robust slope looks at."""
 SIGNIFICANT = 1.96
 """Two-sided 95 % point of the Mann-Kendall statistic."""
+STILL_UP = 0.5
+"""Share of its peak above which lag that is little has not gone: it may have only begun."""
 OUTLIER_Z = 3.5
 """Modified z above which a value is an outlier (Iglewicz and Hoaglin 1993)."""
 
@@ -445,7 +447,8 @@ def current_onset(cleaned: pd.DataFrame, flow: pd.DataFrame, drained: Drain | No
 
     A group that has caught up in total may still hold a partition that never will: a few records
     of one partition are nothing beside the production of all. Then the earliest onset among those
-    partitions counts, also before one of the group that is over.
+    partitions counts, also before one of the group that is over. One that is still near its peak
+    is not over, however little that is.
     """
     whole = onset(flow) if len(flow) else None
     if drained is None:
@@ -454,7 +457,9 @@ def current_onset(cleaned: pd.DataFrame, flow: pd.DataFrame, drained: Drain | No
     known = flow["produce_per_second"].dropna()
     usual = float(known.median()) if len(known) else 0.0
     over = len(lag) > 0 and float(lag.iloc[-1]) <= max(1.0, usual * CAUGHT_UP_SECONDS)
-    if whole is not None and not over:
+    # little, but the most there was: it has only begun
+    rising = whole is not None and float(lag.iloc[-1]) > STILL_UP * whole.peak_lag_messages
+    if whole is not None and (not over or (rising and not whole.censored)):
         return whole
     left = drained.partitions.loc[~drained.partitions["caught_up"]]
     left = left.loc[left["lag_messages"] > 0, ["topic", "partition"]]

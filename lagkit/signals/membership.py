@@ -112,7 +112,7 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
     state = str(now["state"].iloc[-1]) if len(now) and pd.notna(now["state"].iloc[-1]) else ""
     short = after.loc[after["member_count"] < usual] if not np.isnan(usual) else after.iloc[0:0]
     fewer = len(short) >= max(1, MISSING_SHARE * len(after))
-    wanted = _ready_pods(context)
+    wanted, who = _wanted(context)
     if (
         current == 0
         or (not np.isnan(usual) and current < usual)
@@ -134,7 +134,7 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
                 + (
                     f"; it had {usual:.0f} before"
                     if not np.isnan(usual)
-                    else f"; {wanted} pods are ready"
+                    else f"; {who}"
                     if current < wanted
                     else ""
                 )
@@ -188,11 +188,17 @@ def _cut_off(context: Context, missing: Check) -> Check:
     )
 
 
-def _ready_pods(context: Context) -> int:
-    """Return how many consumer pods are ready: each of them should be a member by now."""
+def _wanted(context: Context) -> tuple[int, str]:
+    """Return how many members there should be by now, and why: a pod each, a replica each."""
     pods = context.incident.pods
     ready = (pods["role"] == "consumer") & pods["ready"].fillna(False).astype(bool)
-    return int(pods.loc[ready, "pod"].nunique())
+    count = int(pods.loc[ready, "pod"].nunique())
+    workloads = context.incident.workloads
+    own = workloads.loc[workloads["role"] == "consumer"].dropna(subset=["desired_replicas"])
+    replicas = int(own.groupby(["namespace", "workload"])["desired_replicas"].last().sum())
+    if replicas > count:
+        return replicas, f"its workload wants {replicas}"
+    return count, f"{count} pods are ready"
 
 
 def _reads_now(context: Context) -> bool:

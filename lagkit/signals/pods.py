@@ -15,7 +15,8 @@ ROLLOUT_BEFORE = pd.Timedelta("3min")
 """A rollout this long before the onset may have brought it: pods start, join and meet their first
 records. After that the group has shown that it can run this revision."""
 SHOWN_WELL = pd.Timedelta("60s")
-"""A revision whose last pod was made this long before the onset has been seen to keep up."""
+"""A revision whose last pod was made this long before the onset has been seen to keep up, and so
+has a container that was started anew."""
 _LEAD = pd.Timedelta("2min")
 _STARTUP = pd.Timedelta("30s")
 # 143 = ended by SIGTERM, 0 = done: how a rollout or a scale-down ends a healthy container.
@@ -77,13 +78,17 @@ def _exited(pods: pd.DataFrame) -> pd.Series[bool]:
 def ended_badly(context: Context, pods: pd.DataFrame) -> pd.Series[bool]:
     """Tell which rows of `pods` ended with an error inside the incident, or do so all the time.
 
-    A restart before the onset or after the window says nothing about the lag.
+    A restart before the onset or after the window says nothing about the lag, nor does one that
+    was followed by :data:`SHOWN_WELL` of work without lag.
     """
     finished = pods["last_finished_at"]
     inside = (finished >= context.onset_earliest - _LEAD) & (
         finished <= context.incident.end + _LEAD
     )
-    return (_exited(pods) & inside) | (pods["state_reason"] == "CrashLoopBackOff")
+    mended = (pods["state"] == "running") & pods["started_at"].between(
+        finished, context.onset_earliest - SHOWN_WELL
+    )
+    return (_exited(pods) & inside & ~mended) | (pods["state_reason"] == "CrashLoopBackOff")
 
 
 @dataclass(frozen=True)

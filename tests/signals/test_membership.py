@@ -39,6 +39,23 @@ def test_one_of_three_is_missing():
     assert (finding.value, finding.baseline) == (2, 3)
 
 
+def test_where_no_exporter_counts_members_the_workload_says_how_many_there_should_be():
+    made = incidents.edited(
+        incidents.make("slow"), "group_history", member_count=float("nan"), state="Stable"
+    )
+    made = incidents.edited(made, "group_state", member_count=2)
+    made = incidents.edited(
+        made, "pods", lambda table: table["pod"] == incidents.PODS[0], ready=False
+    )
+    made = incidents.edited(
+        made, "workloads", lambda table: table["role"] == "consumer", ready_replicas=2
+    )
+    checks = group(made)
+    (finding,) = checks["members_missing"].findings
+    assert finding.statement.startswith("the group has 2 members; its workload wants 3")
+    assert checks["slower_with_all_members"].outcome == "absent"
+
+
 def test_a_member_that_was_away_for_one_scrape_is_not_missing():
     made = incidents.edited(
         incidents.make("slow"),

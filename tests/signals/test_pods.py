@@ -37,6 +37,16 @@ def ended(when: pd.Timestamp, **changes):
 # -- containers
 
 
+@pytest.mark.parametrize(("well", "outcome"), [(90, "absent"), (30, "present")])
+def test_a_container_started_anew_that_worked_for_a_minute_before_the_onset_is_mended(
+    well, outcome
+):
+    onset = incidents.FAULT - 15  # the interval begins a scrape before it
+    anew = onset - well
+    made = ended(incidents.moment(anew - 5), last_exit_code=137, started_at=incidents.moment(anew))
+    assert consumers(made)["containers_failing"].outcome == outcome
+
+
 def test_a_container_that_ended_after_the_onset_is_told_with_its_exit_code():
     made = ended(
         incidents.moment(incidents.FAULT + 30), last_exit_code=137, last_reason="OOMKilled"

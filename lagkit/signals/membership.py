@@ -149,6 +149,10 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
         )
     if np.isnan(usual) and not len(listed):
         return not_checked("members_missing", context.gap("prometheus", "members"))
+    if doubt := _listed_for_now(context):
+        return not_checked(
+            "members_missing", f"{current:.0f} members are listed, but {doubt}", source
+        )
     return absent(
         "members_missing",
         f"The group has {current:.0f} members"
@@ -185,6 +189,19 @@ def _cut_off(context: Context, missing: Check) -> Check:
             baseline=gone.baseline,
             unit=gone.unit,
         ),
+    )
+
+
+def _listed_for_now(context: Context) -> str:
+    """Return why some of the members listed may be gone; "" if nothing speaks for it."""
+    pods = context.incident.pods
+    pods = pods.loc[(pods["role"] == "consumer") & pods["ready"].notna()]
+    unready = int((~pods["ready"].astype(bool)).sum())
+    if not unready:
+        return ""
+    return (
+        f"{unready} of {pods['pod'].nunique()} pods are not ready: who was killed stays listed "
+        "until its session times out."
     )
 
 

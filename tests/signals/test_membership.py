@@ -56,6 +56,17 @@ def test_where_no_exporter_counts_members_the_workload_says_how_many_there_shoul
     assert checks["slower_with_all_members"].outcome == "absent"
 
 
+def test_members_listed_beside_a_pod_that_is_not_ready_may_be_gone():
+    """A killed member stays in the coordinator's list until its session times out."""
+    made = incidents.edited(
+        incidents.make("slow"), "pods", lambda table: table["pod"] == incidents.PODS[0], ready=False
+    )
+    checks = group(made)
+    for kind in ("members_missing", "slower_with_all_members"):
+        assert checks[kind].outcome == "not_checked"
+        assert "3 members are listed, but 1 of 3 pods are not ready" in checks[kind].reason
+
+
 def test_a_member_that_was_away_for_one_scrape_is_not_missing():
     made = incidents.edited(
         incidents.make("slow"),

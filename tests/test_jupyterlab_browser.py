@@ -21,7 +21,9 @@ import nbformat
 import pytest
 
 from lagkit import cli
+from lagkit.capacity import charts
 from lagkit.charts import FIGURES
+from lagkit.resources import resource_path
 
 START_SECONDS = 120.0
 RUN_SECONDS = 240.0
@@ -87,26 +89,30 @@ def address_in(log: Path, server: subprocess.Popen[bytes]) -> str:
 @pytest.fixture(scope="module")
 def page(lab, tmp_path_factory):
     """Open the notebook, choose Run All, and wait until the last cell has ended."""
+    address, notebook = lab
+    with browser.chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        run_all(driver, address, notebook)
+        yield driver
+
+
+def run_all(driver, address: str, notebook: Path) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.expected_conditions import element_to_be_clickable
     from selenium.webdriver.support.ui import WebDriverWait
 
-    address, notebook = lab
-    with browser.chromium(tmp_path_factory.mktemp("chromium")) as driver:
-        driver.get(address)
-        patient = WebDriverWait(driver, RUN_SECONDS)
-        patient.until(lambda d: d.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell"))
-        (menu,) = (
-            item
-            for item in driver.find_elements(By.CSS_SELECTOR, ".lm-MenuBar-item")
-            if item.text == "Run"
-        )
-        menu.click()
-        entry = (By.CSS_SELECTOR, '.lm-Menu-item[data-command="runmenu:run-all"]')
-        patient.until(element_to_be_clickable(entry)).click()
-        last = sum(cell.cell_type == "code" for cell in nbformat.read(notebook, as_version=4).cells)
-        patient.until(lambda d: f"[{last}]:" in prompts(d) or error_outputs(d))
-        yield driver
+    driver.get(address)
+    patient = WebDriverWait(driver, RUN_SECONDS)
+    patient.until(lambda d: d.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell"))
+    (menu,) = (
+        item
+        for item in driver.find_elements(By.CSS_SELECTOR, ".lm-MenuBar-item")
+        if item.text == "Run"
+    )
+    menu.click()
+    entry = (By.CSS_SELECTOR, '.lm-Menu-item[data-command="runmenu:run-all"]')
+    patient.until(element_to_be_clickable(entry)).click()
+    last = sum(cell.cell_type == "code" for cell in nbformat.read(notebook, as_version=4).cells)
+    patient.until(lambda d: f"[{last}]:" in prompts(d) or error_outputs(d))
 
 
 def prompts(driver) -> list[str]:
@@ -134,18 +140,35 @@ def test_every_cell_runs_without_an_error(page):
 
 
 def test_every_chart_is_drawn_by_plotly(page):
+    assert charts_drawn(page, len(FIGURES)) >= len(FIGURES)
+
+
+def charts_drawn(driver, wanted: int) -> int:
+    """Wait for *wanted* charts, assert that there are no others, and return how many have ink."""
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
-    def drawn(driver) -> list[object]:
-        return driver.find_elements(By.CSS_SELECTOR, ".jp-OutputArea .js-plotly-plot .main-svg")
+    def count(more: str = "") -> int:
+        within = f".jp-OutputArea .js-plotly-plot{more}"
+        return len(driver.find_elements(By.CSS_SELECTOR, within))
 
-    def plots(driver) -> int:
-        return len(driver.find_elements(By.CSS_SELECTOR, ".jp-OutputArea .js-plotly-plot"))
+    WebDriverWait(driver, 60).until(lambda _driver: count() >= wanted)
+    assert count() == wanted
+    return count(" .main-svg")
 
-    WebDriverWait(page, 60).until(lambda d: plots(d) >= len(FIGURES))
-    assert plots(page) == len(FIGURES)
-    assert len(drawn(page)) >= len(FIGURES)
+
+def test_the_capacity_trend_runs_by_hand_on_its_bundled_weeks(lab, tmp_path):
+    address, saved = lab
+    notebook = saved.with_name("capacity.ipynb")
+    shipped = nbformat.read(resource_path("notebooks/capacity.ipynb"), as_version=4)
+    for cell in shipped.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(shipped, notebook)
+    with browser.chromium(tmp_path / "chromium") as driver:
+        run_all(driver, address.replace("saved.ipynb", notebook.name), notebook)
+        assert error_outputs(driver) == []
+        assert charts_drawn(driver, len(charts.FIGURES)) >= len(charts.FIGURES)
 
 
 def test_no_request_leaves_the_machine(page):

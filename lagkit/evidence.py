@@ -133,7 +133,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
     ),
     EvidenceKind(
         "consumption_at_capacity",
-        "demand",
+        "supply",
         "Does the group read faster than before and still fall behind?",
         _PROM,
         {

@@ -27,7 +27,7 @@ def test_a_kind_is_counted_for_its_cause_and_as_seen_anyway_for_the_others():
     cases = [case("a", "message_spike"), case("b", "message_spike"), case("c", "network")]
     found = [{"production_spike": o} for o in ("present", "absent", "absent")]
     _, anyway, expected, why = row("production_spike", cases, found)
-    assert anyway == "0.1 (0/1)"
+    assert anyway == "0.04 (0/1)"
     assert expected == "message_spike `++` (1/2)"
     assert why
 
@@ -36,7 +36,7 @@ def test_what_was_not_looked_for_is_not_counted():
     cases = [case("a", "message_spike"), case("b", "message_spike")]
     found = [{"production_spike": "not_checked"}, {}]
     _, anyway, expected, _ = row("production_spike", cases, found)
-    assert (anyway, expected) == ("0.1 (not met)", "message_spike `++` (not met)")
+    assert (anyway, expected) == ("0.04 (not met)", "message_spike `++` (not met)")
 
 
 def test_a_contributing_cause_expects_its_evidence_too():
@@ -48,7 +48,7 @@ def test_a_contributing_cause_expects_its_evidence_too():
 def test_a_count_that_leaves_the_level_out_stands_in_bold():
     cases = [case(str(n), "network") for n in range(20)]
     found = [{"production_spike": "present"}] * 20
-    assert row("production_spike", cases, found)[1] == "0.1 (**20/20**)"
+    assert row("production_spike", cases, found)[1] == "0.04 (**20/20**)"
 
 
 def test_the_page_keeps_its_prose_and_needs_its_marks(tmp_path):

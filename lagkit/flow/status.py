@@ -447,8 +447,8 @@ def current_onset(cleaned: pd.DataFrame, flow: pd.DataFrame, drained: Drain | No
 
     A group that has caught up in total may still hold a partition that never will: a few records
     of one partition are nothing beside the production of all. Then the earliest onset among those
-    partitions counts, also before one of the group that is over. One that is still near its peak
-    is not over, however little that is.
+    partitions counts, also before one of the group that is over. While the group is still near its
+    peak, however little that is, a partition that had lag all along says nothing.
     """
     whole = onset(flow) if len(flow) else None
     if drained is None:
@@ -457,15 +457,15 @@ def current_onset(cleaned: pd.DataFrame, flow: pd.DataFrame, drained: Drain | No
     known = flow["produce_per_second"].dropna()
     usual = float(known.median()) if len(known) else 0.0
     over = len(lag) > 0 and float(lag.iloc[-1]) <= max(1.0, usual * CAUGHT_UP_SECONDS)
-    # little, but the most there was: it has only begun
-    rising = whole is not None and float(lag.iloc[-1]) > STILL_UP * whole.peak_lag_messages
-    if whole is not None and (not over or (rising and not whole.censored)):
+    if whole is not None and not over:
         return whole
     left = drained.partitions.loc[~drained.partitions["caught_up"]]
     left = left.loc[left["lag_messages"] > 0, ["topic", "partition"]]
     found = (
         onset_by_partition(cleaned).merge(left, on=["topic", "partition"]) if len(left) else left
     )
+    if whole is not None and float(lag.iloc[-1]) > STILL_UP * whole.peak_lag_messages:
+        found = _begun_before(whole, found)
     if found.empty:
         return whole
     first = found.loc[found["at"].idxmin()]
@@ -479,6 +479,13 @@ def current_onset(cleaned: pd.DataFrame, flow: pd.DataFrame, drained: Drain | No
         peak_lag_messages=float(first["peak_lag_messages"]),
         censored=bool(first["censored"]),
     )
+
+
+def _begun_before(whole: Onset, found: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of *found* that tell an earlier onset than *whole*, which has only begun."""
+    if whole.censored or found.empty:
+        return found
+    return found.loc[~found["censored"] & (found["at"] < whole.at)]
 
 
 def _one_left_behind(drained: Drain | None) -> bool:

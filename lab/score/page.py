@@ -211,7 +211,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell for cell in line) + " |" for line in lines)
 
 
-def _value(value: Share | Estimate) -> str:
+def shown(value: Share | Estimate) -> str:
+    """Return *value* as a cell of the tables: three places, and of a share its count."""
     if isinstance(value, Share):
         return "–" if not value.of else f"{value.value:.3f} ({value.hits:.4g} of {value.of})"
     return "–" if math.isnan(value.value) else f"{value.value:.3f}"
@@ -232,7 +233,7 @@ def _goals(one: Board) -> str:
         rows.append(
             (
                 goal.title,
-                _value(value),
+                shown(value),
                 _interval(value),
                 f"{guess[goal.key]:.3f}" if goal.key in guess else "–",
                 goal.text or "–",
@@ -261,15 +262,15 @@ def _contestants(one: Board) -> str:
 
 def _drops(one: Board) -> str:
     whole, prior = one.scores[LAGKIT], one.scores[PRIOR_ONLY]["brier"].value
-    rows = [("whole", _value(whole["ac@1"]), "", _value(whole["brier"]), "")]
+    rows = [("whole", shown(whole["ac@1"]), "", shown(whole["brier"]), "")]
     for how, lost in one.drops.items():
         worse = lost.brier.value > prior
         rows.append(
             (
                 how,
-                _value(lost.ac1),
+                shown(lost.ac1),
                 f"{lost.points.value:.1f} ({_interval(lost.points)})" if lost.ac1.of else "–",
-                _value(lost.brier),
+                shown(lost.brier),
                 "worse than the prior alone" if worse else "",
             )
         )

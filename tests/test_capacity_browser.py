@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +21,6 @@ PNG = b"\x89PNG\r\n\x1a\n"
 @pytest.fixture(scope="module")
 def demo() -> str:
     return render_html(capacity.trends(capacity.demo()))
-
-
-@pytest.fixture(scope="module")
-def light(tmp_path_factory) -> Iterator[Any]:
-    with browser.chromium(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
-
-
-@pytest.fixture(scope="module")
-def shots(tmp_path_factory) -> Path:
-    """Where screenshots go; ``LAGKIT_SCREENSHOTS=DIR`` keeps them for a person to look at."""
-    kept = os.environ.get("LAGKIT_SCREENSHOTS")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("shots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def opened(driver: Any, folder: Path, text: str) -> str:

@@ -15,8 +15,9 @@ from command import run
 
 from lab.capacity.recording import demo_date
 from lagkit import capacity
-from lagkit.capacity import model
+from lagkit.capacity import model, tables
 from lagkit.resources import resource_path
+from lagkit.wording import duration
 
 HOSTILE = '=cmd|"<script>alert(1)</script>` @here'
 
@@ -132,6 +133,16 @@ def test_an_exploding_demand_is_acted_on_now_though_no_forecast_holds(shapes):
     assert (trend["level"], trend["saturation"]["status"]) == ("act", "range")
     assert trend["saturation"]["weeks_earliest"] < 1
     assert trend["verdict"].startswith("act now: the target may be passed already")
+
+
+def test_the_margin_to_a_loss_is_what_retention_the_worst_backlog_left(shapes):
+    trends = capacity.trends(capacity.demo()).answer.trends
+    trend = next(one for one in trends if one.group == "deployment-worker")
+    assert 0 < trend.retention_worst_use < 1
+    left = (1 - trend.retention_worst_use) * trend.retention_seconds
+    assert trend.loss_margin_seconds == pytest.approx(left)
+    assert tables.margin_text(trend).removeprefix("more than ") == duration(left)
+    assert of(shapes, "only-lag")["loss_margin_seconds"] is None
 
 
 def test_a_short_history_says_that_it_is_too_short(shapes):

@@ -145,6 +145,8 @@ class Trend:
     catch_up_per_stopped: float | None
     retention_worst_use: float | None
     retention_seconds: float | None
+    loss_margin_seconds: float | None
+    """What was left of the retention when the backlog was worst; 0: records were deleted unread."""
     saturation: SaturationDate
     forecast: ForecastNote
     needed: Needed | None

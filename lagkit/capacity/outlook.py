@@ -193,6 +193,7 @@ def trend_of(course: Course, history: History, target: float) -> tuple[Trend, Wo
         catch_up_per_stopped=None if ratio is None else catch_up_per_stopped(ratio),
         retention_worst_use=_highest(course.retention_use),
         retention_seconds=course.kept_seconds,
+        loss_margin_seconds=_loss_margin(course),
         saturation=date,
         forecast=_note(ahead),
         needed=_needed(course, ahead, limit, target, members, demand),
@@ -338,6 +339,14 @@ def _note(ahead: Forecast) -> ForecastNote:
         tested.model_error if tested else None,
         tested.naive_error if tested else None,
     )
+
+
+def _loss_margin(course: Course) -> float | None:
+    """Return how long records had left when the backlog took most of what the topic keeps."""
+    use = _highest(course.retention_use)
+    if use is None or course.kept_seconds is None:
+        return None
+    return max(0.0, 1.0 - use) * course.kept_seconds
 
 
 def _survivable(

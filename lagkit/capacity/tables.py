@@ -159,7 +159,15 @@ def weeks_text(trend: Trend) -> str:
 
 def loss_text(trend: Trend) -> str:
     """Return the stop after which records would be deleted unread."""
-    seconds = trend.survivable.before_loss_seconds
+    return _kept_text(trend, trend.survivable.before_loss_seconds)
+
+
+def margin_text(trend: Trend) -> str:
+    """Return what was left of the retention at the worst moment."""
+    return _kept_text(trend, trend.loss_margin_seconds)
+
+
+def _kept_text(trend: Trend, seconds: float | None) -> str:
     if seconds is None:
         return "unknown"
     return ("more than " if trend.survivable.loss_at_least else "") + duration(seconds)
@@ -221,6 +229,7 @@ COLUMNS: Mapping[str, Callable[[Trend], str]] = {
     "worst retention use": lambda t: (
         percent(t.retention_worst_use) if t.retention_worst_use is not None else NOTHING
     ),
+    "loss margin": margin_text,
     "members needed in 13 weeks": lambda t: _whole(t.needed.members if t.needed else None),
     "partitions needed": lambda t: _whole(t.needed.partitions if t.needed else None),
     "what helps": lambda t: t.needed.helps if t.needed else NOTHING,

@@ -141,6 +141,20 @@ def test_a_topic_that_the_group_has_left_is_no_lag_q22():
     assert any("lag of old" in told for told in result.verdict.not_checked)
 
 
+@pytest.mark.parametrize("name", ["controls.left_topic.1", "controls.left_topic.2"])
+def test_a_topic_left_on_a_real_broker_is_no_lag_and_is_named_q22(name):
+    """Recorded in the lab (Kafka 4.3.1): its lag grows all the time, and nobody reads it."""
+    made = lk.open(TESTS.parent / "corpus" / f"{name}.lagkit")
+    left = made.offsets.loc[made.offsets["topic"] == "api-events"]
+    lag = (left["log_end_offset"] - left["committed_offset"]).groupby(left["timestamp"]).sum()
+    assert lag.iloc[-1] - lag.iloc[0] > 1000
+    assert left_topics(made) == ("api-events",)
+    result = investigate(made)
+    assert result.cause == "none"
+    assert set(result.flow.cleaned["topic"]) == {"deploy-requests"}
+    assert any(told.startswith("lag of api-events") for told in result.verdict.not_checked)
+
+
 def test_an_opinion_on_the_whole_group_goes_with_the_topic_that_it_counts_q22():
     made = with_a_left_topic()
     rows = [

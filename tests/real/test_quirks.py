@@ -11,12 +11,14 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 
+import incidents
 import numpy as np
 import pandas as pd
 import pytest
 
 from lagkit import flow, frames, monitoring
 from lagkit.flow.second_opinions import disagreements
+from lagkit.signals import broker
 from lagkit.sources import Answer
 from lagkit.sources.dialects import BROKER_READINGS, detect
 
@@ -24,6 +26,9 @@ from .recorded import INTERVAL, SCRAPED, Recording, ask, own, recorded, serving,
 
 HALF = SCRAPED // 2
 WORKER = "deployment-worker"
+IDLE = "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent"
+GONE = 40
+"""The scrape at which a broker is gone."""
 RULES = """groups:
 - name: of-others
   rules:
@@ -38,6 +43,13 @@ RULES = """groups:
 
 def of(group: str = "g", topic: str = "t", partition: int = 0, more: str = "") -> str:
     return f'group="{group}",topic="{topic}",partition="{partition}"{more}'
+
+
+def busy_from_start(scrape: int, *, until: int) -> float | None:
+    """Return an idle ratio: the broker is gone for a minute, then busy *until* a scrape."""
+    if GONE <= scrape < GONE + 12:
+        return None
+    return 0.05 if GONE <= scrape < until else 0.95
 
 
 def exporter(
@@ -205,6 +217,16 @@ def made() -> dict[str, Recording]:
             ),
             exporter(46, lag=lambda _: 1, committed=lambda s: s, end=lambda s: s + 1),
         ),
+        **{
+            name: together(
+                own(hour, (IDLE, "", idle), instance="broker-1:9404"),
+                exporter(hour, lag=lambda _: 1, committed=lambda s: s, end=lambda s: s + 1),
+            )
+            for name, hour, idle in (
+                ("warming_up", 50, lambda scrape: busy_from_start(scrape, until=GONE + 12 + 18)),
+                ("overloaded", 52, lambda scrape: busy_from_start(scrape, until=SCRAPED)),
+            )
+        },
         "klag_and_exporter": together(
             recorded(48, "klag_exporter_rate_false_zero_after_restart"),
             own(
@@ -553,3 +575,23 @@ def test_throttling_is_read_per_client_and_latency_not_from_the_long_poll_q34(ur
     assert metrics.query("metric == 'produce_p99_seconds'")["value"].max() < 0.1
     assert not any("Fetch" in reading.expression for reading in BROKER_READINGS)
     assert np.isfinite(metrics["value"]).all()
+
+
+@pytest.mark.parametrize(("name", "found"), [("warming_up", False), ("overloaded", True)])
+def test_an_idle_ratio_counts_once_the_broker_has_warmed_up_q34(
+    url: str, name: str, found: bool
+) -> None:
+    answer = fetched(url, name)
+    read = answer.frames["broker_metrics"].query("metric == 'request_handler_idle_ratio'")
+    low = read.loc[read["value"] < 0.1, "timestamp"]
+    assert len(low) >= 12
+    # the same course, beside an incident whose fault begins when the broker is gone
+    gone = pd.Timestamp(RECORDINGS[name].start, unit="s", tz="UTC") + pd.Timedelta(
+        GONE * INTERVAL, "s"
+    )
+    later = incidents.moment(incidents.FAULT) - gone
+    made = incidents.with_tables(
+        incidents.make("slow"), broker_metrics=read.assign(timestamp=read["timestamp"] + later)
+    )
+    findings = incidents.checks(broker.brokers_and_neighbours, made)["broker_degraded"].findings
+    assert any("request_handler_idle_ratio" in finding.id for finding in findings) == found

@@ -18,7 +18,7 @@ from lagkit import flow as flows
 from lagkit.causes import NONE, UNKNOWN, Catalogue, catalogue
 from lagkit.incident import Gap, Incident
 from lagkit.left_topics import without_left_topics
-from lagkit.measurement import Flow, measure
+from lagkit.measurement import Flow, deleted_unread, measure
 from lagkit.ownership import owners
 from lagkit.preconditions import Captured
 from lagkit.prospects import prospects
@@ -255,7 +255,7 @@ def _headline(
 
 
 def _impact(incident: Incident, flow: Flow) -> model.Impact:
-    delay = flow.delay
+    delay, deleted = flow.delay, deleted_unread(incident, flow.cleaned)
     lag = flow.group["lag_messages"].dropna() if len(flow.group) else pd.Series(dtype="float64")
     ages = flows.without_markers(flow.time_lag, flow.status).dropna(subset=["time_lag_seconds"])
     last = ages.loc[ages["timestamp"] == ages["timestamp"].max()] if len(ages) else ages
@@ -266,29 +266,12 @@ def _impact(incident: Incident, flow: Flow) -> model.Impact:
         messages_delayed=_known(delay.messages_delayed) if delay else None,
         delay_message_seconds=_known(delay.message_seconds) if delay else None,
         slo_minutes_broken=_known(delay.slo_minutes_broken) if delay else None,
-        messages_lost=_lost(incident, flow),
+        messages_lost=deleted.messages if deleted.messages or deleted.proved else None,
         lag_messages_now=_known(float(lag.iloc[-1])) if len(lag) else None,
         oldest_age_seconds_now=_known(float(oldest.time_lag_seconds))
         if oldest is not None
         else None,
         oldest_age_is_at_least=bool(oldest.censored) if oldest is not None else False,
-    )
-
-
-def _lost(incident: Incident, flow: Flow) -> float | None:
-    """Return records deleted unread: 0 only when every log start was known, else None."""
-    own = incident.partitions
-    own = own.loc[own["group"] == incident.group]
-    table = own if len(own) else flow.cleaned
-    if table.empty:
-        return None
-    last = table.sort_values("timestamp").groupby(["topic", "partition"]).last()
-    lost = (last["log_start_offset"] - last["committed_offset"]).clip(lower=0)
-    if lost.sum() > 0:
-        return float(lost.sum())
-    committed = last["committed_offset"].notna()
-    return (
-        0.0 if last.loc[committed, "log_start_offset"].notna().all() and committed.any() else None
     )
 
 

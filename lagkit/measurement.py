@@ -117,6 +117,17 @@ def _continued(incident: Incident, exported: pd.DataFrame) -> pd.DataFrame:
     return flows.clean_offsets(pd.concat([kept, told], ignore_index=True))
 
 
+def deleted_unread(incident: Incident, cleaned: pd.DataFrame) -> flows.DeletedUnread:
+    """Return what was deleted before the group read it: by *cleaned* and by Kafka's snapshots."""
+    columns = ["timestamp", "group", "topic", "partition", "committed_offset", "log_start_offset"]
+    own = incident.partitions
+    own = own.loc[own["group"] == incident.group, columns]
+    told = cleaned[[*columns, "topic_recreated"]]
+    if len(own) and not own["timestamp"].isin(told["timestamp"]).any():
+        told = pd.concat([told, own.assign(topic_recreated=False)], ignore_index=True)
+    return flows.deleted_unread(told.loc[told["partition"] >= 0])
+
+
 def _told_by_kafka(incident: Incident) -> pd.DataFrame:
     """Return what Kafka itself knows of the group's offsets, as frame `offsets`."""
     own = incident.commits

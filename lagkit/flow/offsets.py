@@ -124,6 +124,16 @@ def _next_known(values: Array, series: Array) -> Array:
     return _previous_known(values[::-1], series[::-1])[::-1]
 
 
+def last_known(values: Array, series: Array) -> Array:
+    """Return, per row, its value or the last known one before it in its series; NaN if none."""
+    return np.where(np.isnan(values), _previous_known(values, series), values)
+
+
+def next_known(values: Array, series: Array) -> Array:
+    """Return, per row, its value or the next known one after it in its series; NaN if none."""
+    return np.where(np.isnan(values), _next_known(values, series), values)
+
+
 CLEAN_FLAGS = (
     "no_commit",
     "negative_lag",

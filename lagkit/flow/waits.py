@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lagkit.flow.offsets import KEYS, Array, blocks_of_series, curves, layout
+from lagkit.flow.offsets import (
+    KEYS,
+    Array,
+    blocks_of_series,
+    curves,
+    last_known,
+    layout,
+    next_known,
+)
 
 _HALVINGS = 60
 """Bisections of a quantile: a day to a microsecond takes 37."""
@@ -152,6 +159,8 @@ class DeletedUnread:
     messages: float
     proved: bool
     why: str = ""
+    partitions: int = 0
+    """Of how many partitions these messages were."""
 
 
 def deleted_unread(samples: pd.DataFrame) -> DeletedUnread:
@@ -168,40 +177,41 @@ def deleted_unread(samples: pd.DataFrame) -> DeletedUnread:
     proves as much for all that was committed before. What the log start passed is lost; after a
     restart at the log start it stays lost.
     """
-    own = samples.dropna(subset=["committed_offset"])
-    own = own.loc[own["committed_offset"] >= 0]
-    if own.empty:
+    committed, start = (
+        samples[name].to_numpy(dtype="float64", na_value=np.nan)
+        for name in ("committed_offset", "log_start_offset")
+    )
+    if not (committed >= 0).any():
         return DeletedUnread(0.0, False, "no committed offset was seen")
     if "topic_recreated" in samples and samples["topic_recreated"].fillna(False).any():
         return DeletedUnread(0.0, False, "a topic was made anew within the window")
-    every = samples.sort_values([*KEYS, "timestamp"], kind="stable", ignore_index=True)
-    every = every.loc[every["committed_offset"].notna() | every["log_start_offset"].notna()]
-    key = [every[name] for name in KEYS]
-
-    def by_partition(values: pd.Series[float]) -> Any:
-        return values.groupby(key, sort=False, observed=True)
-
-    committed = every["committed_offset"].where(every["committed_offset"] >= 0)
-    start = every["log_start_offset"].where(every["log_start_offset"] >= 0)
-    if start.isna().all():
+    if not (start >= 0).any():
         return DeletedUnread(0.0, False, "no log start was seen")
+    told = ~(np.isnan(committed) & np.isnan(start))
+    where = layout(samples.loc[told, ["timestamp", *KEYS]])
+    committed, start = (
+        np.where(values >= 0, values, np.nan)[told][where.order] for values in (committed, start)
+    )
     # an offset stays where it was until the next sample says otherwise, and a log start was no
     # greater earlier than where it is seen next
-    held, ahead = by_partition(committed).ffill(), by_partition(start).bfill()
-    behind = (start - held).clip(lower=0).fillna(0.0)
-    lost = float(by_partition(behind).diff().fillna(behind).clip(lower=0).sum())
-    reached = by_partition(np.fmax(held, by_partition(start).ffill())).shift()
-    last = by_partition(start).tail(1)
-    if last.isna().any():
-        blind = f"{int(last.isna().sum())} of {len(last)} partitions"
+    held, ahead = last_known(committed, where.series), next_known(start, where.series)
+    behind = np.nan_to_num(np.clip(start - held, 0, None))
+    opens = np.diff(where.series, prepend=-1) != 0
+    grown = behind - np.where(opens, 0.0, np.roll(behind, 1))
+    lost = float(grown.clip(min=0).sum())
+    places = len(np.unique(where.series[behind > 0]))
+    closes = np.isnan(start[np.roll(opens, -1)])
+    if closes.any():
+        blind = f"{int(closes.sum())} of {len(closes)} partitions"
         why = f"the last sample of {blind} has no log start"
-        return DeletedUnread(lost, False, why)
-    doubtful = reached.notna() & (ahead > reached) & ~(behind > 0)
+        return DeletedUnread(lost, False, why, places)
+    reached = np.roll(np.fmax(held, last_known(start, where.series)), 1)
+    doubtful = ~opens & (ahead > reached) & ~(behind > 0)
     if doubtful.any():
-        row = every.loc[doubtful.idxmax()]
+        partition = where.keys["partition"].iloc[where.series[doubtful.argmax()]]
         why = (
-            f"between two samples the log start of partition {int(row['partition'])} passed where "
+            f"between two samples the log start of partition {int(partition)} passed where "
             "the group had last been seen"
         )
-        return DeletedUnread(lost, False, why)
-    return DeletedUnread(lost, True)
+        return DeletedUnread(lost, False, why, places)
+    return DeletedUnread(lost, True, partitions=places)

@@ -19,6 +19,7 @@ import pandas as pd
 from lagkit import flow as flows
 from lagkit.incident import Incident
 from lagkit.investigation import Result
+from lagkit.measurement import deleted_unread
 from lagkit.postmortem.model import Impact, Interval, LossProof, Stamp, TopicImpact
 
 HELD_SECONDS = 300.0
@@ -233,7 +234,7 @@ def impact(result: Result, path: Course, known: Iterable[Stamp], *, bridged: flo
     counted_from = max(pd.Timestamp(begin or incident.start), incident.start)
     counted_until = pd.Timestamp(end or max(incident.end, flow.cleaned["timestamp"].max()))
     waited = flows.waits(flow.cleaned, start=counted_from, end=counted_until)
-    deleted = _loss(result)
+    deleted = deleted_unread(result.incident, result.flow.cleaned)
     loss: LossProof = "lost" if deleted.messages else "cannot_tell"
     if deleted.proved and not deleted.messages:
         loss = "proved_none"
@@ -300,17 +301,6 @@ def _explained(made: Impact, result: Result, bridged: float) -> Impact:
     if bridged:
         reasons["bridged"] = "some stretches without samples are bridged by straight lines"
     return replace(made, cannot_tell=reasons)
-
-
-def _loss(result: Result) -> flows.DeletedUnread:
-    columns = ["timestamp", "group", "topic", "partition", "committed_offset", "log_start_offset"]
-    own = result.incident.partitions
-    own = own.loc[own["group"] == result.incident.group, columns]
-    told = result.flow.cleaned[[*columns, "topic_recreated"]]
-    if len(own) and not set(own["timestamp"]) & set(told["timestamp"]):
-        told = pd.concat([told, own.assign(topic_recreated=False)], ignore_index=True)
-    told = told.loc[told["partition"] >= 0]
-    return flows.deleted_unread(told)
 
 
 def topics(result: Result, path: Course) -> tuple[TopicImpact, ...]:

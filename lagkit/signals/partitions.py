@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lagkit.frames import WHOLE_TOPIC
-from lagkit.measurement import BEHIND_SHARE
-from lagkit.model import Check, Finding
+from lagkit.measurement import BEHIND_SHARE, deleted_unread
+from lagkit.model import Check, Finding, SourceName
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
 from lagkit.signals.snapshots import own_partitions, partition_frozen_now, production_skewed_now
 from lagkit.signals.thresholds import FROZEN_SHARE, SKEW_FAIR_SHARES
@@ -218,29 +218,21 @@ def _deleted(context: Context) -> Check:
             "The start of the log was not readable: not exported, and Kafka was not asked.",
         )
     query = queries_of(context.incident.offsets, own)
-    if len(own):
-        last = own.loc[own["timestamp"] == own["timestamp"].max()]
-        lost = last.assign(lost=last["log_start_offset"] - last["committed_offset"])
-    else:
-        last = cleaned.groupby(["topic", "partition"], as_index=False).last()
-        lost = last.assign(lost=last["log_start_offset"] - last["committed_offset"])
-    lost = lost.loc[lost["lost"] > 0]
-    if lost.empty:
+    source: SourceName = "kafka" if len(own) else "prometheus"
+    deleted = deleted_unread(context.incident, cleaned)
+    if not deleted.messages:
         return absent(
-            "records_deleted_unread",
-            "Every committed offset is still in the log.",
-            "kafka" if len(own) else "prometheus",
-            query,
+            "records_deleted_unread", "Every committed offset is still in the log.", source, query
         )
     return present(
         "records_deleted_unread",
         Finding(
             "records_deleted_unread",
-            f"{quantity(float(lost['lost'].sum()))} offsets of {len(lost)} partitions were "
+            f"{quantity(deleted.messages)} offsets of {deleted.partitions} partitions were "
             "deleted before the group read them",
-            "kafka" if len(own) else "prometheus",
+            source,
             query,
-            value=float(lost["lost"].sum()),
+            value=deleted.messages,
             baseline=0.0,
             unit="offsets",
         ),

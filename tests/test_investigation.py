@@ -425,6 +425,16 @@ def test_generated_at_is_when_it_was_captured_and_not_now():
 def test_losses_are_counted_and_are_zero_only_when_every_log_start_is_known():
     assert incidents.investigated("slow_until_deleted").verdict.impact.messages_lost == 1500
     assert incidents.investigated("calm").verdict.impact.messages_lost == 0
+
+
+def test_what_was_deleted_stays_lost_after_the_group_went_on_at_the_log_start():
+    made = incidents.make("slow_until_deleted")
+    table = made.partitions
+    went_on = table.assign(
+        committed_offset=np.fmax(table["committed_offset"], table["log_start_offset"])
+    )
+    verdict = investigate(incidents.with_tables(made, partitions=went_on)).verdict
+    assert verdict.impact.messages_lost == 1500
     made = incidents.make("calm")
     blind = incidents.with_tables(
         made,

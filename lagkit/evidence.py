@@ -666,6 +666,17 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         reason="Pauses, latency and a busy coordinator all cost heartbeats.",
     ),
     EvidenceKind(
+        "protocol_refused",
+        "join_log",
+        "Do members log that the group refuses their assignor or protocol?",
+        _K8S,
+        {_RB: "*", _MS: "-", _NW: "-", _BO: "-", _PM: "-", _NO: "-"},
+        "Read the members' logs for an inconsistent group protocol; compare the assignors that "
+        "their releases set.",
+        seen_anyway=EXACT,
+        reason="The coordinator itself says that the members cannot be in one group.",
+    ),
+    EvidenceKind(
         "sessions_lost_by_all",
         "poll_log",
         "Did every member lose its session at the same time?",

@@ -20,6 +20,8 @@ _LONGEST_TREND_SECONDS = 600.0
 _DEFAULT_STEP_SECONDS = 15.0
 BEHIND_SHARE = 0.25
 """A partition counts as behind from this share of the worst partition's lag."""
+COMMIT_SECONDS = 5.0
+"""How old an unread record gets in a group that keeps up: the clients' usual commit interval."""
 _FEWEST_MOMENTS = 6
 """Below this no onset can be found (``lagkit.flow.growth``: two straight pieces of three)."""
 
@@ -162,6 +164,19 @@ def _with_exact_ages(incident: Incident, ages: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _never_late(ages: pd.DataFrame, since: pd.Timestamp, promise_seconds: float) -> bool:
+    """Whether every unread record seen *since* then, and all at the end, were young.
+
+    Younger than a commit interval: the lag of a group that keeps up rises with production and
+    from one commit to the next.
+    """
+    own = ages.loc[ages["timestamp"] >= since]
+    last = own.loc[own["timestamp"] == own["timestamp"].max(), "time_lag_seconds"]
+    if own.empty or last.isna().any() or own["censored"].any():
+        return False
+    return bool(own["time_lag_seconds"].max() <= min(COMMIT_SECONDS, promise_seconds / 2))
+
+
 def _snapshots(incident: Incident) -> pd.DataFrame:
     """Return the broker's own snapshots, seconds apart, as frame `offsets`."""
     own = incident.partitions
@@ -188,6 +203,7 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
     cleaned = clean_history(incident)
     group = flows.group_flow(cleaned)
     end = incident.end
+    ages = _with_exact_ages(incident, flows.time_lag(cleaned))
     only_now = _seen_only_now(incident, cleaned)
     if only_now or len(incident.offsets):
         # snapshots are taken after the question was asked; without a history they are its end
@@ -203,6 +219,8 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
         onset = flows.standing_onset(cleaned, unread)
     else:
         onset = flows.current_onset(cleaned, group, recent)
+        if onset is not None and _never_late(ages, onset.at, promise_seconds):
+            onset = None
     trend = _LONGEST_TREND_SECONDS
     if onset is not None:
         since = (end - onset.at).total_seconds()
@@ -219,7 +237,7 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
         cleaned=cleaned,
         group=group.rename_axis("timestamp").reset_index(),
         rates=flows.rates(cleaned),
-        time_lag=_with_exact_ages(incident, flows.time_lag(cleaned)),
+        time_lag=ages,
         status=flows.partition_status(
             cleaned,
             end=end,

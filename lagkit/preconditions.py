@@ -133,6 +133,8 @@ CHECKS: Mapping[str, Callable[[Captured], Told]] = {
     "handling_is_not_slow": lambda c: _outcome(
         c, "poll_interval_exceeded", "downstream_slow", good="absent"
     ),
+    "one_protocol": lambda c: _outcome(c, "protocol_refused", good="absent"),
+    "protocols_differ": lambda c: _outcome(c, "protocol_refused", good="present"),
     "record_fails_again": lambda c: _outcome(c, "same_record_fails", good="present"),
 }
 

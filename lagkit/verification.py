@@ -31,6 +31,7 @@ LOG_KINDS = (
     "access_refused",
     "poll_interval_exceeded",
     "heartbeat_lost",
+    "protocol_refused",
     "sessions_lost_by_all",
     "startup_failures",
 )

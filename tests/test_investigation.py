@@ -492,6 +492,27 @@ def test_the_flow_is_measured_without_any_other_source():
     assert set(flow.status["status"]) <= {"SLOW", "STALL_OR_STOP", "OK"}
 
 
+def late_at_the_end(seconds: float) -> Incident:
+    """A group whose oldest unread record gets older and older, up to *seconds* at the end."""
+    at = np.arange(0.0, incidents.SECONDS + 1, incidents.STEP)
+    end = 1000.0 + 40.0 * at
+    since = np.clip((at - incidents.FAULT) / (incidents.SECONDS - incidents.FAULT), 0, None)
+    columns = {"end": end, "committed": end - 40.0 * (0.5 + since * (seconds - 0.5))}
+    table = incidents.offsets(at, {partition: columns for partition in range(6)})
+    made = incidents.without(incidents.make("calm"), "kafka", "kubernetes", "downstream")
+    return incidents.with_tables(made, offsets=frames.normalise("offsets", table))
+
+
+@pytest.mark.parametrize(
+    ("late", "promise", "falls_behind"),
+    [(3.0, 60.0, False), (3.0, 2.0, True), (20.0, 60.0, True)],
+)
+def test_lag_that_a_commit_explains_is_no_onset_however_it_rises(late, promise, falls_behind):
+    flow = measure(late_at_the_end(late), promise_seconds=promise)
+    assert (flow.onset is not None) == falls_behind
+    assert (flow.state == "healthy") != falls_behind
+
+
 # -- a user's own signal
 
 

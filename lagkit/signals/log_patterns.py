@@ -25,6 +25,7 @@ Kind = Literal[
     "poll_interval",
     "session",
     "transport",
+    "protocol",
     "rebalance",
     "downstream_timeout",
 ]

@@ -63,6 +63,7 @@ _KINDS = (
     "access_refused",
     "poll_interval_exceeded",
     "heartbeat_lost",
+    "protocol_refused",
     "sessions_lost_by_all",
     "startup_failures",
     "downstream_complaints",
@@ -118,6 +119,15 @@ def members_words(context: Context) -> Iterator[Check]:
         expired,
         "session",
         "expired heartbeats or sessions",
+        repeats=1,
+    )
+    yield _repeated(
+        context,
+        logs,
+        "protocol_refused",
+        says(messages, "protocol"),
+        "protocol",
+        "a group whose members do not share their assignor or protocol",
         repeats=1,
     )
     yield _all_sessions(context, logs, logs.loc[expired])

@@ -14,9 +14,17 @@ SECONDS = 300.0
 def main() -> int:
     status = 0
     for notebook in sorted(FOLDER.glob("*.ipynb")):
-        record = run_notebook(notebook, {}, notebook, deadline_seconds=SECONDS, on_progress=print)
-        print(f"{notebook.name}: {record}")
-        status |= not record.finished
+        made = notebook.with_name(f".new-{notebook.name}")
+        try:
+            record = run_notebook(notebook, {}, made, deadline_seconds=SECONDS, on_progress=print)
+            print(f"{notebook.name}: {record}")
+            if record.finished:
+                made.replace(notebook)
+            else:
+                status = 1
+                print(f"{notebook.name} is as it was")
+        finally:
+            made.unlink(missing_ok=True)
     return status
 
 

@@ -103,6 +103,7 @@ def test_lines_after_the_window_do_not_count():
         ("SESSTMOUT [thrd:main]: Consumer group session timed out", "heartbeat_lost"),
         ("Heartbeat session expired, marking coordinator dead", "heartbeat_lost"),
         ("Heartbeat failed: UNKNOWN_MEMBER_ID", "heartbeat_lost"),
+        ("JoinGroup failed: Broker: Inconsistent group protocol", "protocol_refused"),
     ],
 )
 def test_one_line_about_a_lost_place_in_the_group_is_enough(text, kind):

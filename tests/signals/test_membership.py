@@ -161,6 +161,36 @@ def test_three_rebalances_in_the_logs_are_churn_without_any_metric():
     assert check.findings[0].quote
 
 
+def rebalancing_in_two_scrapes_and_two_lines(apart: float):
+    """Two samples find the group rebalancing; a pod logs two rebalances, *apart* seconds later."""
+    made = incidents.make("slow")
+    for second in (60, 180):
+        begin = incidents.FAULT + second
+        made = incidents.edited(
+            made, "group_history", between(begin, begin + 14), state="PreparingRebalance"
+        )
+    made = incidents.edited(made, "group_history", member_count=float("nan"))
+    lines = [
+        (incidents.FAULT + second + apart, 0, "INFO", "rebalance: revoked") for second in (60, 180)
+    ]
+    return incidents.saying(made, *lines)
+
+
+def test_what_scrapes_and_logs_saw_of_different_rebalances_adds_up():
+    check = group(rebalancing_in_two_scrapes_and_two_lines(apart=60))["membership_churn"]
+    assert check.outcome == "present"
+    assert check.findings[0].statement == (
+        "since the onset 2 samples found the group rebalancing, "
+        "the members logged rebalances at 2 separate times"
+    )
+
+
+def test_what_scrapes_and_logs_saw_of_the_same_rebalances_counts_once():
+    check = group(rebalancing_in_two_scrapes_and_two_lines(apart=5))["membership_churn"]
+    assert check.outcome == "absent"
+    assert "members changed" not in check.reason, "nobody counted them"
+
+
 def test_rebalances_before_the_onset_do_not_count():
     lines = [(60 * n, 0, "INFO", "rebalance: revoked") for n in range(1, 10)]
     made = incidents.saying(incidents.make("slow"), *lines)

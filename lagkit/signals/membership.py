@@ -10,6 +10,7 @@ import pandas as pd
 from lagkit.model import Check, Finding, SourceName
 from lagkit.monitoring import BLIND_TO_KIP848
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals.pod_metrics import unsteady
 from lagkit.signals.pods import ran_on
 from lagkit.signals.rates import on_places
 from lagkit.signals.snapshots import demand_and_supply_now
@@ -197,12 +198,10 @@ def _listed_for_now(context: Context) -> str:
     pods = context.incident.pods
     pods = pods.loc[(pods["role"] == "consumer") & pods["ready"].notna()]
     unready = int((~pods["ready"].astype(bool)).sum())
-    if not unready:
-        return ""
-    return (
-        f"{unready} of {pods['pod'].nunique()} pods are not ready: who was killed stays listed "
-        "until its session times out."
-    )
+    seen = f"{unready} of {pods['pod'].nunique()} pods are not ready" if unready else ""
+    if pods.empty:
+        seen = unsteady(context)
+    return f"{seen}: who was killed stays listed until its session times out." if seen else ""
 
 
 def _wanted(context: Context) -> tuple[int, str]:

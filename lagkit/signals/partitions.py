@@ -10,6 +10,7 @@ from lagkit.frames import WHOLE_TOPIC
 from lagkit.measurement import BEHIND_SHARE, deleted_unread
 from lagkit.model import Check, Finding, SourceName
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals.pod_metrics import unsteady
 from lagkit.signals.snapshots import own_partitions, partition_frozen_now, production_skewed_now
 from lagkit.signals.thresholds import FROZEN_SHARE, SKEW_FAIR_SHARES
 
@@ -56,6 +57,13 @@ def _frozen(context: Context, status: pd.DataFrame) -> Check:
     # an idle partition would stand still in any case
     moving = status.loc[~status["status"].isin((*FROZEN, "NO_COMMIT", "IDLE", "UNKNOWN"))]
     if stuck.empty or moving.empty or len(stuck) > max(1, int(total * FROZEN_SHARE)):
+        if len(stuck) and len(moving) and (dying := unsteady(context)):
+            return not_checked(
+                "partition_frozen",
+                f"{len(stuck)} of {total} partitions stand still, but {dying}: what a dying member "
+                "has stands still with the record it may die of.",
+                source,
+            )
         told = (
             "No partition is stuck."
             if stuck.empty

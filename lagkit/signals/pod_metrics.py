@@ -26,6 +26,8 @@ SILENT_STEPS = 3
 """Scrapes without any container after which it cannot be told who is gone, they or cAdvisor."""
 FEWER_SHARE = 0.3
 """Containers were gone if fewer ran than before in this share of the samples after the onset."""
+OFTEN = 2
+"""Restarts of one container from which it does not stay up, whatever a moment's look finds."""
 IDLE_SHARE = 0.02
 """A container that uses this share of the CPU it used before stands still: a client that is cut
 off goes on asking ..."""
@@ -52,6 +54,13 @@ def starts(context: Context) -> pd.DataFrame:
     return metrics.loc[metrics["metric"] == "started_at"]
 
 
+def unsteady(context: Context) -> str:
+    """Return what shows that a container does not stay up; "" if nothing does."""
+    check = _restarted(context, context.incident.pod_metrics.dropna(subset=["value"]))
+    often = (found.statement for found in check.findings if (found.value or 0) >= OFTEN)
+    return next(often, "")
+
+
 def fewer_running(context: Context) -> Check | None:
     """Answer ``pods_unavailable`` by the containers that ran; None where that was not scraped."""
     kind, seen = "pods_unavailable", starts(context)
@@ -74,6 +83,8 @@ def fewer_running(context: Context) -> Check | None:
     short = after.loc[after < usual]
     told = f"{after.iloc[-1]:.0f} of {usual:.0f} consumer containers run"
     if len(short) < max(1.0, FEWER_SHARE * len(after)):
+        if between := unsteady(context):
+            return not_checked(kind, f"{told} at most scrapes, but {between}.")
         return absent(kind, f"{told}, as before.", "prometheus", query)
     return present(
         kind,

@@ -498,7 +498,7 @@ def late_at_the_end(seconds: float) -> Incident:
     end = 1000.0 + 40.0 * at
     since = np.clip((at - incidents.FAULT) / (incidents.SECONDS - incidents.FAULT), 0, None)
     columns = {"end": end, "committed": end - 40.0 * (0.5 + since * (seconds - 0.5))}
-    table = incidents.offsets(at, {partition: columns for partition in range(6)})
+    table = incidents.offsets(at, dict.fromkeys(range(6), columns))
     made = incidents.without(incidents.make("calm"), "kafka", "kubernetes", "downstream")
     return incidents.with_tables(made, offsets=frames.normalise("offsets", table))
 

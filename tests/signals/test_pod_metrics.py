@@ -8,7 +8,7 @@ import pytest
 
 from lagkit import frames
 from lagkit.investigation import investigate
-from lagkit.signals import pod_metrics, pods
+from lagkit.signals import membership, partitions, pod_metrics, pods
 
 FAULT = incidents.FAULT
 UNITS = {
@@ -174,6 +174,40 @@ def test_a_container_that_started_anew_was_restarted_if_its_pod_was_there_before
     findings = checks(made)["containers_restarted"].findings
     assert len(findings) == len(incidents.PODS)
     assert {finding.value for finding in findings} == {1.0}
+
+
+def dying(times: int):
+    """The slow group whose containers start anew so many times, a minute apart."""
+    return ran(start=lambda pod, second: 1000.0 + 60.0 * min(times, max(0, (second - FAULT) // 60)))
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(1, "absent"), (2, "not_checked")])
+def test_containers_that_die_again_and_again_may_run_at_every_scrape(times, outcome):
+    check = pod_checks(dying(times))["pods_unavailable"]
+    assert check.outcome == outcome
+    assert ("start anew" in check.reason) == (times > 1)
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(1, "absent"), (2, "not_checked")])
+def test_a_member_of_a_container_that_dies_again_and_again_may_be_listed_still(times, outcome):
+    check = incidents.checks(membership.members, dying(times))["members_missing"]
+    assert check.outcome == outcome
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(1, "absent"), (2, "not_checked")])
+def test_partitions_of_dying_members_stand_still_with_the_record_they_may_die_of(times, outcome):
+    made = dying(times)
+    offsets = made.offsets
+    stood = offsets.loc[offsets["timestamp"] == incidents.moment(FAULT)]
+    stuck = offsets["partition"].lt(4) & (offsets["timestamp"] >= incidents.moment(FAULT))
+    held = offsets["partition"].map(stood.set_index("partition")["committed_offset"])
+    committed = offsets["committed_offset"].where(~stuck, held)
+    made = incidents.with_tables(
+        made,
+        offsets=offsets.assign(committed_offset=committed),
+        partitions=frames.empty("partitions"),
+    )
+    assert incidents.checks(partitions.shape, made)["partition_frozen"].outcome == outcome
 
 
 def test_containers_that_never_started_anew_were_not_restarted():

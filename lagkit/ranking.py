@@ -40,10 +40,10 @@ from lagkit.model import (
 TEMPER = 1.2
 """Exponent on the evidence. Naive Bayes counts dependent evidence as independent and is too sure
 (Zadrozny & Elkan 2001); here groups are capped and what is absent in one counts once, which makes
-it too shy. Log-loss on the 49 incidents of the calibration split is 0.129 at 1, 0.107 at 1.15, 0.092
-at 1.3, 0.070 at 1.8 and rises from there; with their spoiled copies, on which it is wrong more
-often, it is least between 1.15 and 1.3 (0.39; 0.40 at 1, 0.41 at 1.5). 32 of the 49 were in sight
-when the levels were set."""
+it too shy. Log-loss on the 49 incidents of the calibration split is 0.129 at 1, 0.107 at 1.15,
+0.092 at 1.3, 0.070 at 1.8 and rises from there; with their spoiled copies, on which it is wrong
+more often, it is least between 1.15 and 1.3 (0.39; 0.40 at 1, 0.41 at 1.5). 32 of the 49 were in
+sight when the levels were set."""
 
 SET_OFF_PROBABILITY = 0.3
 """P(a cause at work sets off the next one of the mechanism graph), per edge."""

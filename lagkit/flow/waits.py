@@ -170,7 +170,8 @@ def deleted_unread(samples: pd.DataFrame) -> DeletedUnread:
     ----------
     samples
         timestamp, group, topic, partition, ``committed_offset``, ``log_start_offset`` and, where
-        known, ``topic_recreated``; several sources of one partition may be mixed.
+        known, ``topic_recreated``; several sources of one partition may be mixed, at different
+        times: ValueError if two rows share all four keys.
 
     Both offsets only grow, so nothing was deleted unread between two samples if the log start of
     the later is no greater than the commit of the earlier; a log start seen once at the end

@@ -18,7 +18,7 @@ from lagkit import flow as flows
 from lagkit.causes import NONE, UNKNOWN, Catalogue, catalogue
 from lagkit.incident import Gap, Incident
 from lagkit.left_topics import without_left_topics
-from lagkit.measurement import Flow, deleted_unread, measure
+from lagkit.measurement import Flow, measure
 from lagkit.ownership import owners
 from lagkit.preconditions import Captured
 from lagkit.prospects import prospects
@@ -255,7 +255,7 @@ def _headline(
 
 
 def _impact(incident: Incident, flow: Flow) -> model.Impact:
-    delay, deleted = flow.delay, deleted_unread(incident, flow.cleaned)
+    delay, deleted = flow.delay, flow.deleted
     lag = flow.group["lag_messages"].dropna() if len(flow.group) else pd.Series(dtype="float64")
     ages = flows.without_markers(flow.time_lag, flow.status).dropna(subset=["time_lag_seconds"])
     last = ages.loc[ages["timestamp"] == ages["timestamp"].max()] if len(ages) else ages

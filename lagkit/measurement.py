@@ -40,6 +40,7 @@ class Flow:
     drain: flows.Drain | None
     deadline: flows.LossDeadline | None
     delay: flows.Delay | None
+    deleted: flows.DeletedUnread
     state: model.State
     step_seconds: float
     seen_only_now: bool = False
@@ -119,7 +120,7 @@ def _continued(incident: Incident, exported: pd.DataFrame) -> pd.DataFrame:
     return flows.clean_offsets(pd.concat([kept, told], ignore_index=True))
 
 
-def deleted_unread(incident: Incident, cleaned: pd.DataFrame) -> flows.DeletedUnread:
+def _deleted_unread(incident: Incident, cleaned: pd.DataFrame) -> flows.DeletedUnread:
     """Return what was deleted before the group read it: by *cleaned* and by Kafka's snapshots."""
     columns = ["timestamp", "group", "topic", "partition", "committed_offset", "log_start_offset"]
     own = incident.partitions
@@ -254,6 +255,7 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
         )
         if len(cleaned)
         else None,
+        deleted=_deleted_unread(incident, cleaned),
         state=flows.state(group, onset, drain, window_seconds=trend) if len(group) else "unknown",
         step_seconds=_DEFAULT_STEP_SECONDS if np.isnan(step) else step,
         seen_only_now=only_now,

@@ -19,7 +19,6 @@ import pandas as pd
 from lagkit import flow as flows
 from lagkit.incident import Incident
 from lagkit.investigation import Result
-from lagkit.measurement import deleted_unread
 from lagkit.postmortem.model import Impact, Interval, LossProof, Stamp, TopicImpact
 
 HELD_SECONDS = 300.0
@@ -234,7 +233,7 @@ def impact(result: Result, path: Course, known: Iterable[Stamp], *, bridged: flo
     counted_from = max(pd.Timestamp(begin or incident.start), incident.start)
     counted_until = pd.Timestamp(end or max(incident.end, flow.cleaned["timestamp"].max()))
     waited = flows.waits(flow.cleaned, start=counted_from, end=counted_until)
-    deleted = deleted_unread(result.incident, result.flow.cleaned)
+    deleted = result.flow.deleted
     loss: LossProof = "lost" if deleted.messages else "cannot_tell"
     if deleted.proved and not deleted.messages:
         loss = "proved_none"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lagkit.frames import WHOLE_TOPIC
-from lagkit.measurement import BEHIND_SHARE, deleted_unread
+from lagkit.measurement import BEHIND_SHARE
 from lagkit.model import Check, Finding, SourceName
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
 from lagkit.signals.pod_metrics import unsteady
@@ -227,7 +227,7 @@ def _deleted(context: Context) -> Check:
         )
     query = queries_of(context.incident.offsets, own)
     source: SourceName = "kafka" if len(own) else "prometheus"
-    deleted = deleted_unread(context.incident, cleaned)
+    deleted = context.flow.deleted
     if not deleted.messages:
         return absent(
             "records_deleted_unread", "Every committed offset is still in the log.", source, query

@@ -199,11 +199,12 @@ def test_correlated_evidence_is_capped_as_a_group(groups, nats):
     tiny = Catalogue(
         (Cause("a", "A", ""), Cause("b", "B", ""), Cause("c", "C", ""), *FALLBACK), kinds
     )
-    found = probabilities(
-        ranking.rank([seen("k0"), seen("k1")], tiny, ratings={}, onset=ONSET, step_seconds=STEP)
+    result = ranking.rank(
+        [seen("k0"), seen("k1")], tiny, ratings={}, onset=ONSET, step_seconds=STEP
     )
+    found, sharpness = probabilities(result), ranking.SHARPNESS[result.confidence]
     assert GROUP_CAP_NATS == 3.0
-    assert math.log(found["a"] / found["c"]) == pytest.approx(ranking.TEMPER * nats, abs=0.01)
+    assert math.log(found["a"] / found["c"]) == pytest.approx(sharpness * nats, abs=0.01)
 
 
 def test_swapping_the_evidence_of_two_causes_swaps_their_ranks():

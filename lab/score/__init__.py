@@ -2,7 +2,8 @@
 
 ``metrics`` knows the numbers, ``cases`` the incidents, which labels may be read and how to spoil an
 incident, ``baselines``, ``baro`` and ``logistic`` what else one could believe, ``board`` puts them
-side by side, ``page`` shows them; ``evidence`` counts what was seen in them.
+side by side, ``page`` shows them; ``evidence`` counts what was seen in them, ``sharpness`` tells
+what lagkit's exponents were chosen by.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ def add_cli(subparsers: Any) -> None:
         help="instead: put how often each kind of evidence was seen into a page",
     )
     parser.add_argument(
+        "--sharpness",
+        action="store_true",
+        help="instead: what each exponent on the evidence would cost on the calibration split",
+    )
+    parser.add_argument(
         "--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes (%(default)s)"
     )
     parser.set_defaults(run=_command)
@@ -50,6 +56,8 @@ def _command(args: Any) -> int:
 
     if args.evidence:
         return _evidence(args)
+    if args.sharpness:
+        return _sharpness(args)
     splits = tuple(split for split in SPLITS if split in (args.split or OPEN_SPLITS))
     if args.misses and "test" in splits:
         raise LabError("what goes wrong on the test split is not told: leave out --misses")
@@ -86,6 +94,16 @@ def _evidence(args: Any) -> int:
     cases = load(args.corpus, OPEN_SPLITS)
     print(f"{len(cases)} incidents of {' and '.join(OPEN_SPLITS)}", file=sys.stderr, flush=True)
     evidence.write(args.evidence, cases, evidence.outcomes(cases, args.workers))
+    return 0
+
+
+def _sharpness(args: Any) -> int:
+    from lab.score import sharpness
+    from lab.score.cases import load
+
+    cases = load(args.corpus, {"calibration"})
+    print(f"{len(cases)} incidents of calibration", file=sys.stderr, flush=True)
+    print("\n".join(sharpness.table(cases, sharpness.judged(cases, args.workers))))
     return 0
 
 

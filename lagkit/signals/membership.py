@@ -10,6 +10,7 @@ import pandas as pd
 from lagkit.model import Check, Finding, SourceName
 from lagkit.monitoring import BLIND_TO_KIP848
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals.log_patterns import says
 from lagkit.signals.pod_metrics import unsteady
 from lagkit.signals.pods import ran_on
 from lagkit.signals.rates import on_places
@@ -421,24 +422,19 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
     for check in (missing, churn):
         if check.outcome == "not_checked":
             return not_checked(kind, check.reason, check.source)
-    slowed = shares.consume_now <= SLOWED_RATIO * shares.consume_baseline
-    if not slowed or missing.outcome == "present" or churn.outcome == "present":
-        return absent(
-            kind,
-            "Members are missing."
-            if missing.outcome == "present"
-            else "Members come and go."
-            if churn.outcome == "present"
-            else f"The group reads{where} {quantity(shares.consume_now)}/s, before "
-            f"{quantity(shares.consume_baseline)}/s.",
-            missing.source,
-            missing.query,
+    if shares.consume_now > SLOWED_RATIO * shares.consume_baseline:
+        why = (
+            f"The group reads{where} {quantity(shares.consume_now)}/s, before "
+            f"{quantity(shares.consume_baseline)}/s."
         )
+        return absent(kind, why, missing.source, missing.query)
+    if why := _incomplete(context, missing, churn):
+        return absent(kind, why, missing.source, missing.query)
     return present(
         kind,
         Finding(
             kind,
-            f"all members are steady, yet the group reads{where} "
+            f"all members are there, yet the group reads{where} "
             f"{quantity(shares.consume_now)}/s instead of {quantity(shares.consume_baseline)}/s",
             missing.source,
             missing.query,
@@ -450,6 +446,17 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
     )
 
 
+def _incomplete(context: Context, missing: Check, churn: Check) -> str:
+    """Return why not every member is there to read, "" when all are."""
+    if missing.outcome == "present":
+        return "Members are missing."
+    if churn.outcome == "present":
+        return "Members come and go."
+    logs = context.consumer_logs
+    recent = logs.loc[logs["timestamp"] >= context.onset_earliest, "message"]
+    return "The group refuses members." if says(recent, "protocol").any() else ""
+
+
 def _slower_now(context: Context, missing: Check, churn: Check) -> Check:
     """Answer from snapshots: slower than it must have been, with everybody there and staying."""
     kind = "slower_with_all_members"
@@ -459,15 +466,14 @@ def _slower_now(context: Context, missing: Check, churn: Check) -> Check:
             return not_checked(kind, check.reason, check.source)
     if slowed.outcome == "absent":
         return absent(kind, slowed.reason, slowed.source, slowed.query)
-    if missing.outcome == "present" or churn.outcome == "present":
-        why = "Members are missing." if missing.outcome == "present" else "Members come and go."
+    if why := _incomplete(context, missing, churn):
         return absent(kind, why, missing.source, missing.query)
     seen = slowed.findings[0]
     return present(
         kind,
         Finding(
             kind,
-            f"all members are steady, yet {seen.statement}",
+            f"all members are there, yet {seen.statement}",
             "kafka",
             slowed.query,
             onset=context.onset_at,

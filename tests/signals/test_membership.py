@@ -219,6 +219,13 @@ def test_it_is_absent_when_members_are_missing_or_nothing_is_slower(kind):
     assert group(incidents.make(kind))["slower_with_all_members"].outcome == "absent"
 
 
+def test_members_that_their_group_refuses_are_not_all_there():
+    text = "JoinGroup failed: Broker: Inconsistent group protocol"
+    made = incidents.saying(incidents.make("slow"), (incidents.FAULT + 40, 0, "WARNING", text))
+    check = group(made)["slower_with_all_members"]
+    assert (check.outcome, check.reason) == ("absent", "The group refuses members.")
+
+
 @pytest.mark.parametrize(("members", "outcome"), [(3, "absent"), (6, "present"), (8, "present")])
 def test_there_is_room_while_members_are_fewer_than_partitions(members, outcome):
     made = incidents.make("spike")

@@ -773,6 +773,16 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         reason="Not every overload is exported: a paused broker answers no scrape.",
     ),
     EvidenceKind(
+        "brokers_answer_late",
+        "broker",
+        "Do the brokers take long over small requests, of lagkit itself?",
+        _KAFKA,
+        {_BO: "*", _NW: "o"},
+        "Time rpk cluster info from a machine close to the brokers, a few times.",
+        reason="An overloaded broker makes everyone wait; one that is paused now and then seldom "
+        "does so just when it is asked. A slow machine or a long way can look like it.",
+    ),
+    EvidenceKind(
         "neighbours_lag_too",
         "neighbours",
         "Did other, independent groups begin to fall behind at the same time?",

@@ -165,6 +165,18 @@ def _with_exact_ages(incident: Incident, ages: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _oldest_unread(incident: Incident, ages: pd.DataFrame) -> pd.DataFrame:
+    """Return when each partition's oldest unread record was written: as Kafka told it, else read
+    off past log ends at the last look, for a broker that is too slow to be asked by timestamp."""
+    told = incident.oldest_unread
+    told = told.loc[told["group"] == incident.group]
+    if told["time_lag_seconds"].notna().any():
+        return told
+    last = ages.loc[(ages["timestamp"] == ages["timestamp"].max()) & ~ages["censored"]]
+    age = pd.to_timedelta(last["time_lag_seconds"], unit="s")
+    return last.assign(written_at=last["timestamp"] - age)
+
+
 def _never_late(ages: pd.DataFrame, since: pd.Timestamp, promise_seconds: float) -> bool:
     """Whether every unread record seen *since* then, and all at the end, were young.
 
@@ -215,9 +227,7 @@ def measure(incident: Incident, *, promise_seconds: float) -> Flow:
         else None
     )
     if only_now:
-        unread = incident.oldest_unread
-        unread = unread.loc[unread["group"] == incident.group]
-        onset = flows.standing_onset(cleaned, unread)
+        onset = flows.standing_onset(cleaned, _oldest_unread(incident, ages))
     else:
         onset = flows.current_onset(cleaned, group, recent)
         if onset is not None and _never_late(ages, onset.at, promise_seconds):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import incidents
 import numpy as np
+import pandas as pd
 import pytest
 
 from lagkit import frames
@@ -237,3 +240,62 @@ def test_low_idle_ratios_of_a_broker_that_did_not_start_are_an_overload():
 def metric_findings(made):
     found = brokers(made)["broker_degraded"].findings
     return [f for f in found if "request_handler_idle_ratio" in f.id]
+
+
+# -- what the brokers' answers to lagkit itself tell
+
+
+def asked(*seconds: float, outcome: str = "ok", statement: str = "describe_configs(broker '1')"):
+    """Return an incident whose Kafka was asked *statement* so often, and once for much."""
+    rows = [
+        {
+            "query_id": f"kafka-{number:02d}",
+            "source": "kafka",
+            "statement": statement,
+            "started_at": incidents.END,
+            "seconds": took,
+            "rows": 1,
+            "outcome": outcome,
+        }
+        for number, took in enumerate(seconds)
+    ]
+    much = {
+        **rows[0],
+        "query_id": "kafka-99",
+        "statement": "list_offsets(latest) of 9000 partitions",
+    }
+    rows.append({**much, "seconds": 5.0})
+    return incidents.with_tables(SLOW, queries=frames.normalise("queries", rows))
+
+
+def answered_late(made):
+    return brokers(made)["brokers_answer_late"]
+
+
+@pytest.mark.parametrize("outcome", ["ok", "timeout"])
+def test_brokers_that_let_lagkit_wait_are_told_with_how_long(outcome):
+    finding = answered_late(asked(0.1, 0.5, 0.5, 0.6, 0.9, outcome=outcome)).findings[0]
+    assert (finding.value, finding.baseline, finding.unit) == (0.5, 0.1, "seconds")
+    assert finding.query.startswith("kafka-00")
+
+
+def test_a_long_way_to_the_brokers_is_no_late_answer():
+    check = answered_late(asked(0.6, 0.6, 0.7, 0.7, 0.8))
+    assert (check.outcome, check.source) == ("absent", "kafka")
+    assert "took 0.7 s as a median, the fastest of all 0.6 s" in check.reason
+
+
+def test_answers_that_take_long_because_they_are_large_are_no_late_answers():
+    large = asked(*[2.0] * 6, statement="list_offsets(latest) of 9000 partitions")
+    quick = asked(*[0.01] * 6)
+    assert answered_late(large).outcome == "not_checked"
+    assert answered_late(quick).outcome == "absent"
+
+
+def test_a_broker_that_was_not_asked_or_only_long_after_is_neither_late_nor_in_time():
+    slow = asked(0.1, 0.5, 0.5, 0.6, 0.9)
+    afterwards = replace(slow, captured_at=slow.end + pd.Timedelta("1h"))
+    unread = incidents.without(slow, "kafka")
+    refused = asked(0.1, 0.5, 0.5, 0.6, 0.9, outcome="denied")
+    for made in (afterwards, unread, refused, asked(0.1, 0.5, 0.5, 0.6)):
+        assert answered_late(made).outcome == "not_checked"

@@ -42,10 +42,11 @@ SHARPNESS: Mapping[Confidence, float] = {"low": 1.0, "moderate": 1.2, "high": 1.
 
 Naive Bayes counts dependent evidence as independent and is too sure (Zadrozny & Elkan 2001). Here
 groups are capped and what is absent in one counts once, which makes it too shy where everything was
-looked at; where a source is missing, the rest tells less than it seems to. Log-loss on the
-calibration split and its spoiled copies at 1, 1.2, 1.8 and 2.5: FIGURES
+looked at; where a source is missing, the rest tells less than it seems to. Log-loss on the 64
+incidents of the calibration split and their spoiled copies at 1, 1.2, 1.8 and 2.5: high 0.121,
+0.088, 0.043, 0.027; moderate 0.404, 0.397, 0.443, 0.523; low 0.553, 0.546, 0.565, 0.611
 (``python -m lab score --sharpness``). High goes no further than 1.8, although the split asks for
-more: all its whole incidents of that confidence were named right, which cannot last."""
+more: all its 48 whole incidents of that confidence were named right, which cannot last."""
 
 SET_OFF_PROBABILITY = 0.3
 """P(a cause at work sets off the next one of the mechanism graph), per edge."""

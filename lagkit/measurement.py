@@ -173,7 +173,7 @@ def _oldest_unread(incident: Incident, ages: pd.DataFrame) -> pd.DataFrame:
     if told["time_lag_seconds"].notna().any():
         return told
     last = ages.loc[(ages["timestamp"] == ages["timestamp"].max()) & ~ages["censored"]]
-    age = pd.to_timedelta(last["time_lag_seconds"], unit="s")
+    age = pd.to_timedelta(last["time_lag_seconds"], unit="s").dt.as_unit("us")
     return last.assign(written_at=last["timestamp"] - age)
 
 

@@ -118,6 +118,16 @@ def test_demand_and_supply_are_told_apart_by_kafka_alone(kind: str, present: set
     assert {name for name, check in checks.items() if check.outcome == "present"} == present
 
 
+def test_group_is_behind_although_the_broker_was_too_slow_to_date_its_oldest_record() -> None:
+    made = alone("slow")
+    undated = incidents.with_tables(made, oldest_unread=frames.empty("oldest_unread"))
+    told, read_off = (measure(one, promise_seconds=60.0).onset for one in (made, undated))
+    assert told is not None
+    assert read_off is not None
+    assert abs(read_off.at - told.at) <= pd.Timedelta("30s")
+    assert read_off.censored
+
+
 def test_group_reads_slower_than_it_must_have_read_and_no_commit_is_made_up() -> None:
     """It cannot have committed more than was written an hour ago: 36.6/s since, at the least."""
     made = alone("slow")

@@ -170,7 +170,7 @@ def _oldest_unread(incident: Incident, ages: pd.DataFrame) -> pd.DataFrame:
     off past log ends at the last look, for a broker that is too slow to be asked by timestamp."""
     told = incident.oldest_unread
     told = told.loc[told["group"] == incident.group]
-    if told["time_lag_seconds"].notna().any():
+    if told["time_lag_seconds"].notna().any() or incident.log_end_history.empty:
         return told
     last = ages.loc[(ages["timestamp"] == ages["timestamp"].max()) & ~ages["censored"]]
     age = pd.to_timedelta(last["time_lag_seconds"], unit="s").dt.as_unit("us")

@@ -43,6 +43,8 @@ def test_the_injected_fault_is_named_with_its_evidence(
     assert verdict.verdict.cause == fault.label, repr(kept.result)
     cited = {line.id.partition(":")[0] for line in verdict.cause(fault.label).evidence_for}
     assert DISCRIMINATING[fault.name] <= cited
+    outcomes = {check.kind: check.outcome for check in verdict.checks}
+    assert outcomes["brokers_answer_late"] != "not_checked", "what Kafka was asked is recognised"
 
 
 def test_the_command_line_writes_verdict_and_report_from_a_live_fault(

@@ -238,7 +238,7 @@ def _failing(context: Context) -> Check:
     ]
     return absent(
         "downstream_failing",
-        f"Its {', '.join(looked)} are well.",
+        f"Nothing fails downstream ({', '.join(looked)}).",
         "downstream" if len(probes) else "kubernetes",
         query,
     )

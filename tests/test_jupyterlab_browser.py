@@ -96,13 +96,22 @@ def page(lab, tmp_path_factory):
 
 
 def run_all(driver, address: str, notebook: Path) -> None:
+    from selenium.common.exceptions import TimeoutException
     from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.expected_conditions import element_to_be_clickable
+    from selenium.webdriver.support.expected_conditions import (
+        element_to_be_clickable,
+        presence_of_element_located,
+    )
     from selenium.webdriver.support.ui import WebDriverWait
 
-    driver.get(address)
+    # A workspace of its own: the shared one would also reopen what another page left open,
+    # and Run All runs whichever notebook is in front.
+    driver.get(address.replace("/lab/tree/", f"/lab/workspaces/{notebook.stem}/tree/"))
     patient = WebDriverWait(driver, RUN_SECONDS)
     patient.until(lambda d: d.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell"))
+    # Before its kernel is up, Run All asks for a kernel instead of running.
+    idle = (By.CSS_SELECTOR, '.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    patient.until(presence_of_element_located(idle), "its kernel was never idle")
     (menu,) = (
         item
         for item in driver.find_elements(By.CSS_SELECTOR, ".lm-MenuBar-item")
@@ -112,7 +121,11 @@ def run_all(driver, address: str, notebook: Path) -> None:
     entry = (By.CSS_SELECTOR, '.lm-Menu-item[data-command="runmenu:run-all"]')
     patient.until(element_to_be_clickable(entry)).click()
     last = sum(cell.cell_type == "code" for cell in nbformat.read(notebook, as_version=4).cells)
-    patient.until(lambda d: f"[{last}]:" in prompts(d) or error_outputs(d))
+    try:
+        patient.until(lambda d: f"[{last}]:" in prompts(d) or error_outputs(d))
+    except TimeoutException:
+        words = driver.find_element(By.TAG_NAME, "body").text
+        pytest.fail(f"Cell {last} never ended; {prompts(driver)}; the page says: {words[:1500]}")
 
 
 def prompts(driver) -> list[str]:

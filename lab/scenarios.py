@@ -149,6 +149,22 @@ def delete(stack: Stack, document: manifests.Manifest) -> None:
                 raise LabError(f"{name} was not deleted: {error.status} {error.reason}") from error
 
 
+def delete_pod(stack: Stack, name: str) -> None:
+    """Delete one of the workload's pods, as an eviction does; one that has gone is deleted already.
+
+    Raises:
+        LabError: the API server refused.
+    """
+    with _kubernetes(stack) as (client, api):
+        try:
+            client.CoreV1Api(api).delete_namespaced_pod(
+                name, manifests.NAMESPACE, _request_timeout=REQUEST_SECONDS
+            )
+        except client.ApiException as error:
+            if error.status != 404:
+                raise LabError(f"{name} was not deleted: {error.status} {error.reason}") from error
+
+
 def consumer_manifest(stack: Stack, policy: str, *, broken: bool = False) -> manifests.Manifest:
     """Return the worker's Deployment for this stack.
 

@@ -135,15 +135,15 @@ def let_consume(bootstrap: str, user: str, topic: str, group: str) -> None:
         _done(admin.create_acls([binding]))
 
 
-def forbid_group(bootstrap: str, user: str, group: str) -> None:
-    """Take back what lets a user be a member of a group.
+def forbid(bootstrap: str, user: str, kind: str, name: str) -> None:
+    """Take back what lets a user read a TOPIC, or be a member of a GROUP.
 
     Raises:
         LabError: the broker refused.
     """
     from confluent_kafka.admin import AclBindingFilter
 
-    given = _may_read(user, "GROUP", group)
+    given = _may_read(user, kind, name)
     same = AclBindingFilter(
         given.restype,
         given.name,

@@ -273,6 +273,21 @@ def restart_in_turn(bench: Bench, *, every: float) -> Mapping[str, Any]:
 
 
 @fault
+def delete_in_turn(bench: Bench, *, every: float) -> Mapping[str, Any]:
+    """Delete one worker's pod after another, as drained or reclaimed nodes do, without end."""
+
+    def drain(stop: threading.Event) -> None:
+        while not stop.is_set():
+            running = sorted(bench.workers())
+            if running:
+                scenarios.delete_pod(bench.stack, bench.chooser.choice(running))
+            stop.wait(every)
+
+    bench.meanwhile("evictions", drain)
+    return {"every": every}
+
+
+@fault
 def cpu_limit(
     bench: Bench, *, percent: float, of: str = "workers", count: int = 0
 ) -> Mapping[str, Any]:
@@ -716,6 +731,16 @@ def resets(bench: Bench, *, every: float) -> Mapping[str, Any]:
 
 
 @fault
+def refuse(bench: Bench) -> Mapping[str, Any]:
+    """Refuse the workers' connections to every broker, and end those they have."""
+    proxies = [node.name for node in bench.stack.kafka.nodes]
+    bench.mend_with(bench.stack.toxiproxy.clear)
+    for name in proxies:
+        bench.stack.toxiproxy.disable(name)
+    return {"brokers": proxies}
+
+
+@fault
 def lose_names(bench: Bench, *, way: str) -> Mapping[str, Any]:
     """Take the brokers' names from the workers, and end their connections, as a network does.
 
@@ -738,13 +763,23 @@ def lose_names(bench: Bench, *, way: str) -> Mapping[str, Any]:
 @fault
 def forbid_group(bench: Bench) -> Mapping[str, Any]:
     """Take from the workers' user the right to be in their group."""
+    return _forbid(bench, "GROUP", scenarios.GROUP)
+
+
+@fault
+def forbid_topic(bench: Bench) -> Mapping[str, Any]:
+    """Take from the workers' user the right to read their topic."""
+    return _forbid(bench, "TOPIC", scenarios.TOPIC)
+
+
+def _forbid(bench: Bench, kind: str, name: str) -> Mapping[str, Any]:
     stack = bench.stack
     if not stack.secured:
         raise LabError("this lab's brokers know no users: the script needs logins")
     who = (stack.kafka.bootstrap, security.WORKER)
     bench.mend_with(security.let_consume, *who, scenarios.TOPIC, scenarios.GROUP)
-    security.forbid_group(*who, scenarios.GROUP)
-    return {"user": security.WORKER, "group": scenarios.GROUP}
+    security.forbid(*who, kind, name)
+    return {"user": security.WORKER, kind.lower(): name}
 
 
 # -- monitoring -------------------------------------------------------------------------------

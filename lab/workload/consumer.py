@@ -21,6 +21,7 @@ COMMIT_LOWEST            this release forgets to commit any but the lowest of it
 WORK_SECONDS, WORK_CPU_SECONDS
                          what this release does itself for each record: waiting, computing
 WARM_UP_SECONDS          what it loads before it handles records of newly assigned partitions
+RECYCLE_RECORDS          ends in order after so many records, to be started afresh
 KEEP_BYTES               what this release keeps in memory of each record while it is behind,
                          with KEEP_ALWAYS of every record
 NOISE_SECONDS            a harmless warning so often
@@ -121,6 +122,7 @@ class Settings:
     keep_bytes: int = 0
     keep_always: bool = False
     noise_seconds: float = 0.0
+    recycle_records: int = 0
 
 
 def settings(env: Mapping[str, str]) -> Settings:
@@ -173,6 +175,7 @@ def settings(env: Mapping[str, str]) -> Settings:
         keep_bytes=int(env.get("KEEP_BYTES", "0")),
         keep_always=bool(env.get("KEEP_ALWAYS")),
         noise_seconds=float(env.get("NOISE_SECONDS", "0")),
+        recycle_records=int(env.get("RECYCLE_RECORDS", "0")),
     )
 
 
@@ -321,6 +324,7 @@ class Worker:
             Awx(config.awx_url, config.awx_token, config.awx_timeout) if config.awx_url else None
         )
         self._uncommitted: dict[Place, int] = {}
+        self._handled = 0
         self._handled_since_commit = 0
         self._committed_at = time.monotonic()
         self._retry_at: dict[Place, float] = {}
@@ -404,6 +408,10 @@ class Worker:
         self._report_seconds += time.monotonic() - began
         self._report_awx += awx_seconds
         self._last = where
+        self._handled += 1
+        if self._handled == self._config.recycle_records:
+            LOG.info("handled %d records, ending to be started afresh", self._handled)
+            self.stop()
 
     def _work(self, request: Mapping[str, Any]) -> None:
         """Do what this release does itself for a record."""

@@ -138,7 +138,8 @@ FRAMES: Mapping[str, Frame] = {
                     "",
                     "under_replicated_partitions, offline_partitions, broker_count, "
                     "request_handler_idle_ratio, network_idle_ratio, produce_p99_seconds, "
-                    "offset_commit_p99_seconds, request_queue_p99_seconds, throttle_seconds",
+                    "offset_commit_p99_seconds, request_queue_p99_seconds, scrape_seconds, "
+                    "throttle_seconds",
                     required=True,
                 ),
                 Column(

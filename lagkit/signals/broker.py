@@ -24,6 +24,8 @@ LATENCY_RATIO = 3.0
 """Request latency of this many times its own history is abnormal (Cruise Control)."""
 LATENCY_FLOOR_SECONDS = 0.2
 """... and only from here on is it felt."""
+SCRAPE_FLOOR_SECONDS = 1.0
+"""A broker's metrics that take longer to collect, and many times as long as before, are late."""
 WARM_UP = pd.Timedelta("2min")
 """Idle ratios of a broker mean nothing for this long after its start (lag.md Q34)."""
 WARM_UP_GAP_SAMPLES = 3.0
@@ -157,6 +159,10 @@ def _abnormal(
         bad = later.loc[values > limit]
         peak = float(values.max())
         text = f"{metric.replace('_', ' ').removesuffix(' seconds')} rose to {peak:.2f} s"
+    elif metric == "scrape_seconds":
+        bad = later.loc[values > max(SCRAPE_FLOOR_SECONDS, LATENCY_RATIO * usual)]
+        peak = float(values.max())
+        text = f"its own metrics took {peak:.1f} s to collect, {usual:.2g} s before,"
     else:
         return None
     # One sample is a hiccup of the scrape.

@@ -46,6 +46,7 @@ def metric(name: str, before: float, later: float, unit: str = "", samples: int 
         ("broker_count", 3, 2),
         ("request_handler_idle_ratio", 0.9, 0.1),
         ("network_idle_ratio", 0.9, 0.2),
+        ("scrape_seconds", 0.1, 4.0),
         ("produce_p99_seconds", 0.01, 1.5),
         ("offset_commit_p99_seconds", 0.1, 0.5),
     ],

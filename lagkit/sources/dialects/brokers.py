@@ -154,6 +154,19 @@ BROKER_READINGS: tuple[BrokerReading, ...] = (
     _jmx_p99(
         "request_queue_p99_seconds", "kafka_network_requestmetrics_requestqueuetimems", "Produce"
     ),
+    # Prometheus's own clock. A broker that is paused or has no CPU is late with its metrics too, and
+    # this series goes on where its own have a gap.
+    BrokerReading(
+        "scrape_seconds",
+        "seconds",
+        (
+            "kafka_server_replicamanager_underreplicatedpartitions",
+            "kafka_controller_kafkacontroller_activebrokercount",
+            "redpanda_cluster_brokers",
+        ),
+        "max by (instance) (max_over_time(scrape_duration_seconds{{{where}}}[{window}]) and on "
+        "(job, instance) count by (job, instance) (last_over_time({name}{{{where}}}[1h])))",
+    ),
     # Per client: the broker-wide ThrottleTimeMs stays 0 while one client waits for seconds
     *(
         BrokerReading(

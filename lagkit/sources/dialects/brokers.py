@@ -154,8 +154,8 @@ BROKER_READINGS: tuple[BrokerReading, ...] = (
     _jmx_p99(
         "request_queue_p99_seconds", "kafka_network_requestmetrics_requestqueuetimems", "Produce"
     ),
-    # Prometheus's own clock. A broker that is paused or has no CPU is late with its metrics too, and
-    # this series goes on where its own have a gap.
+    # Prometheus's own clock. A broker that is paused or has no CPU is late with its metrics too,
+    # and this series goes on where its own have a gap.
     BrokerReading(
         "scrape_seconds",
         "seconds",

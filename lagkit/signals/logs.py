@@ -38,7 +38,9 @@ POLL_INTERVAL = re.compile(
     r"heartbeat poll expired|_MAX_POLL_EXCEEDED)"
 )
 HEARTBEAT = re.compile(
-    r"(?i)(?:\bSESSTMOUT\b|session (?:has )?timed? ?out|heartbeat (?:session )?(?:failed|expired)|"
+    r"(?i)(?:\bSESSTMOUT\b|session (?:has )?timed? ?out|heartbeat (?:session )?expired|"
+    # one that failed because another member has joined is news of a rebalance
+    r"heartbeat failed(?!.{0,80}rebalanc)|"
     r"UNKNOWN_MEMBER_ID|member id is not valid|marking (?:the )?coordinator.{0,40}dead)"
 )
 _COMPLAINT = re.compile(

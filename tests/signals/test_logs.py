@@ -111,6 +111,26 @@ def test_one_line_about_a_lost_place_in_the_group_is_enough(text, kind):
     assert seen[kind].outcome == "present"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Heartbeat failed for group deployment-worker because it is rebalancing",
+        "commit failed: CommitFailedError: [Error 25] UnknownMemberIdError",
+        "Offset commit cannot be completed since the consumer is not part of an active group for "
+        "auto partition assignment; it is likely that the consumer was kicked out of the group.",
+    ],
+)
+def test_a_rebalance_that_a_member_hears_of_late_is_no_poll_interval(text):
+    seen = words(incidents.saying(quiet(), (FAULT + 40, 0, "WARNING", text)))
+    assert seen["poll_interval_exceeded"].outcome == "absent"
+
+
+def test_a_heartbeat_refused_while_the_group_rebalances_is_not_lost():
+    text = "Heartbeat failed for group deployment-worker because it is rebalancing"
+    seen = words(incidents.saying(quiet(), (FAULT + 40, 0, "WARNING", text)))
+    assert seen["heartbeat_lost"].outcome == "absent"
+
+
 # -- logins and rights
 
 

@@ -60,13 +60,13 @@ CORE: tuple[Cause, ...] = (
         "consumer_down",
         "Consumers down",
         "members are gone, crashing, killed, pending or scaled away",
-        leads_to=("rebalancing", "retention_loss"),
+        leads_to=("rebalancing",),
     ),
     Cause(
         "slow_processing",
         "Slow processing",
         "each record takes longer: downstream, CPU or code",
-        leads_to=("rebalancing", "retention_loss"),
+        leads_to=("rebalancing",),
     ),
     Cause(
         "message_spike",
@@ -89,13 +89,13 @@ CORE: tuple[Cause, ...] = (
         "poison_message",
         "Poison message",
         "one record cannot be handled and holds its partition",
-        leads_to=("consumer_down", "rebalancing", "retention_loss"),
+        leads_to=("consumer_down", "rebalancing"),
     ),
     Cause(
         "network",
         "Network",
         "clients cannot reach the brokers, which are well",
-        leads_to=("rebalancing", "consumer_down", "retention_loss"),
+        leads_to=("rebalancing", "consumer_down"),
     ),
 )
 EXTENDED: tuple[Cause, ...] = (

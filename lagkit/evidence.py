@@ -46,7 +46,9 @@ the strongest piece of it if that alone weighs more."""
 class EvidenceKind:
     """One kind of evidence: the question it answers, who can answer it, and its levels.
 
-    Causes not named in ``levels`` have level ``.``. ``group`` holds what is correlated.
+    Causes not named in ``levels`` have level ``.``, and so has ``none`` for all that is not about
+    lag: where nothing is wrong, distractors are as frequent as anywhere. ``group`` holds what is
+    correlated.
     """
 
     id: str
@@ -115,7 +117,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {
             _MS: "++",
             _KS: "-",
-            _UP: ".",
+            _UP: "+",
             _SP: "-",
             _CD: "-",
             _PM: "-",
@@ -130,6 +132,17 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         seen_anyway=RARE,
         reason="Ends of the log are counted by the broker; a group that is down or slow "
         "changes nothing about them.",
+    ),
+    EvidenceKind(
+        "production_multiplied",
+        "demand",
+        "Is it several times as much that is produced?",
+        _PROM,
+        {_MS: "++", _UP: "--", _KS: "--"},
+        how_to_check="Compare two readings of the topic's log end offsets, a minute apart.",
+        seen_anyway=RARE,
+        reason="Demand that grows by a half is growth, and finds a full group too small; no growth "
+        "doubles it between two scrapes.",
     ),
     EvidenceKind(
         "consumption_at_capacity",
@@ -285,10 +298,22 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "offsets",
         "Is a committed offset below the start of the log?",
         _BOTH,
-        {_RL: "++", _OR: "+", _NO: "-"},
+        {
+            _RL: "++",
+            _OR: "+",
+            _CD: "--",
+            _SP: "--",
+            _MS: "--",
+            _RB: "--",
+            _BO: "--",
+            _PM: "--",
+            _NW: "--",
+            _NO: "--",
+        },
         how_to_check="rpk group describe: is LOG-START-OFFSET past CURRENT-OFFSET?",
         seen_anyway=EXACT,
-        reason="The broker's own start of the log stands past the commit.",
+        reason="The broker's own start of the log stands past the commit. Lag alone deletes "
+        "nothing: what made the group late stands beside it, and the loss is what to tell of.",
     ),
     EvidenceKind(
         "last_stable_offset_pinned",
@@ -324,6 +349,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _UK: "-",
         },
         how_to_check="Configure Prometheus: the age of the oldest record needs offset history.",
+        seen_anyway=RARE,
         reason="What is not late is no incident.",
     ),
     EvidenceKind(
@@ -343,7 +369,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         _BOTH,
         {
             _CD: "++",
-            _NW: "++",
+            _NW: "*",
             _RB: "+",
             _PM: "+",
             _SP: "-",
@@ -353,12 +379,12 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _BO: "o",
             _HT: "-",
             _QT: "-",
-            _NO: "-",
         },
         "rpk group describe GROUP, or the exporter's members metric.",
         delay_seconds=60,
-        reason="Gone, killed or cut off looks alike to the coordinator; one that is itself "
-        "overloaded is late with everything and misses nobody.",
+        reason="Gone, killed or cut off looks alike to the coordinator, but who still gets a "
+        "heartbeat through is not missed; a coordinator that is itself overloaded is late with "
+        "everything and misses nobody.",
     ),
     EvidenceKind(
         "cut_off_while_running",
@@ -377,7 +403,6 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _UP: "--",
             _HT: "-",
             _QT: "-",
-            _NO: "-",
         },
         "Compare rpk group describe with kubectl get pods: ages, restarts, ready.",
         delay_seconds=60,
@@ -401,7 +426,6 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _UP: "-",
             _HT: "-",
             _QT: "-",
-            _NO: "-",
         },
         "Read the members' logs for assigned/revoked lines.",
         delay_seconds=60,
@@ -423,7 +447,6 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _UP: "--",
             _HT: "--",
             _QT: "--",
-            _NO: "--",
         },
         "Set read_offsets_topic = true and grant READ on __consumer_offsets.",
         delay_seconds=60,
@@ -459,7 +482,6 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _UP: "-",
             _HT: "-",
             _QT: "-",
-            _NO: "-",
         },
         "kubectl get pods, and the last state in kubectl describe pod.",
         delay_seconds=60,
@@ -470,16 +492,28 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "pods",
         "Were consumer containers killed for want of memory around the onset or after it?",
         _K8S,
-        {_CD: "*", _MS: "+", _PM: "--", _SP: "-", _RB: "-", _NW: "-", _BO: "-", _NO: "-"},
+        {_CD: "*", _MS: "+", _PM: "--", _SP: "-", _RB: "-", _NW: "-", _BO: "-"},
         "kubectl describe pod: Last State, Reason OOMKilled.",
         delay_seconds=60,
         seen_anyway=EXACT,
         reason="The kernel says why; a record that cannot be read raises an error instead.",
     ),
     EvidenceKind(
+        "pods_come_and_go",
+        "pods_churn",
+        "Do the consumer's containers end in order, or pods give way to others, again and again?",
+        _K8S,
+        {_RB: "*", _CD: ".", _MS: "-", _KS: "-", _UP: "-", _HT: "-", _QT: "-"},
+        "kubectl get pods: ages and restarts; the events of the ReplicaSet.",
+        delay_seconds=60,
+        seen_anyway=RARE,
+        reason="Who is drained, recycled or restarted in turn has done nothing wrong, and each "
+        "time its partitions are handed out anew.",
+    ),
+    EvidenceKind(
         "pods_unavailable",
         "pods",
-        "Are fewer consumer pods ready than the workload wants, or is it scaled to zero?",
+        "Are fewer consumer pods ready than the workload wants, or wanted before the onset?",
         (*_K8S, *_PROM),
         {
             _CD: "++",
@@ -493,7 +527,6 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _UP: "-",
             _HT: "-",
             _QT: "-",
-            _NO: "-",
         },
         "kubectl get deployment and its pods.",
         delay_seconds=60,
@@ -508,27 +541,26 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {
             _CD: "*",
             _PM: "+",
-            _RB: "-",
+            _RB: "+",
             _BO: "-",
             _NW: "-",
             _KS: "-",
             _UP: "-",
             _HT: "-",
             _QT: "-",
-            _NO: "-",
         },
         "increase(kube_pod_container_status_restarts_total[30m])",
         delay_seconds=60,
         seen_anyway=RARE,
-        reason="The counter does not tell a crash from a failed liveness probe; who loses its "
-        "place in the group, or the way to the brokers, runs on.",
+        reason="The counter does not tell a crash from a failed liveness probe or an end in order; "
+        "who loses its place in the group, or the way to the brokers, runs on.",
     ),
     EvidenceKind(
         "containers_idle",
         "cpu",
         "Do containers of the consumer run without using any CPU, unlike before?",
         _PROM,
-        {_CD: "*", _MS: "--", _SP: "-", _PM: "-", _UP: "--", _KS: "-", _NW: "-", _NO: "-"},
+        {_CD: "*", _MS: "--", _SP: "-", _PM: "-", _UP: "--", _KS: "-", _NW: "-"},
         "kubectl top pod; rate(container_cpu_usage_seconds_total[2m]).",
         delay_seconds=90,
         seen_anyway=RARE,
@@ -605,7 +637,6 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _UP: "-",
             _HT: "-",
             _QT: "-",
-            _NO: "-",
         },
         "Read current and previous logs for a repeated offset or a decoding error.",
         delay_seconds=60,
@@ -629,10 +660,10 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _UP: "-",
             _HT: "-",
             _QT: ".",
-            _NO: "-",
         },
         "Read the members' logs for librdkafka FAIL, 'disconnected', 'timed out', 'resolve'.",
         delay_seconds=75,
+        seen_anyway=RARE,
         reason="Clients log lost connections, not slow ones; a busy broker loses them too.",
     ),
     EvidenceKind(
@@ -652,7 +683,6 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _UP: "-",
             _HT: "-",
             _QT: "-",
-            _NO: "-",
         },
         "Read the members' logs for authorization, SASL and TLS errors.",
         seen_anyway=EXACT,
@@ -683,7 +713,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "join_log",
         "Do members log that the group refuses their assignor or protocol?",
         _K8S,
-        {_RB: "*", _MS: "-", _NW: "-", _BO: "-", _PM: "-", _NO: "-"},
+        {_RB: "*", _MS: "-", _NW: "-", _BO: "-", _PM: "-"},
         "Read the members' logs for an inconsistent group protocol; compare the assignors that "
         "their releases set.",
         seen_anyway=EXACT,
@@ -694,18 +724,19 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "poll_log",
         "Did every member lose its session at the same time?",
         _K8S,
-        {_NW: "*", _BO: "o", _RB: "-", _CD: "-", _SP: ".", _MS: "-", _PM: "-", _NO: "-"},
+        {_NW: "*", _BO: "+", _RB: "-", _CD: "-", _SP: ".", _MS: "-", _PM: "-"},
         "Read the members' logs for expired sessions.",
         delay_seconds=60,
         seen_anyway=RARE,
-        reason="Who pauses or is busy is one of several: all at once is the way they share.",
+        reason="Who pauses or is busy is one of several: all at once is the way they share, or who "
+        "is at the end of it.",
     ),
     EvidenceKind(
         "startup_failures",
         "start_log",
         "Do failed containers end with an error that names no record?",
         _K8S,
-        {_CD: "*", _PM: "--", _SP: "-", _MS: "-", _RB: ".", _NW: "-", _BO: "-", _NO: "-"},
+        {_CD: "*", _PM: "--", _SP: "-", _MS: "-", _RB: ".", _NW: "-", _BO: "-"},
         "Read the previous container's log.",
         delay_seconds=60,
         seen_anyway=RARE,
@@ -724,7 +755,6 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _UP: "-",
             _HT: "-",
             _QT: "-",
-            _NO: "-",
         },
         "Time one call of the downstream, and compare job durations before and after the onset.",
         delay_seconds=60,
@@ -737,7 +767,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "downstream",
         "Does what the consumer waits for answer with errors, or not at all?",
         ("downstream", "kubernetes"),
-        {_SP: "*", _CD: ".", _RB: "-", _PM: "-", _MS: "-", _NO: "-"},
+        {_SP: "*", _CD: ".", _RB: "-", _PM: "-", _MS: "-"},
         "kubectl get pods of the downstream, and its health endpoint.",
         delay_seconds=60,
         seen_anyway=RARE,
@@ -754,7 +784,6 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _KS: "-",
             _HT: "-",
             _QT: "-",
-            _NO: "-",
         },
         "Read the members' logs for slow or failed calls.",
         delay_seconds=60,
@@ -766,7 +795,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "broker",
         "Are brokers missing, partitions under-replicated or leaderless, or requests slow?",
         _BOTH,
-        {_BO: "*", _NW: "-", _CD: "-", _SP: "-", _PM: "-", _NO: "-"},
+        {_BO: "*", _NW: "-", _CD: "-", _SP: "-", _PM: "-"},
         "rpk cluster health; under-replicated partitions; produce and commit latency.",
         delay_seconds=60,
         seen_anyway=RARE,

@@ -21,7 +21,8 @@ COMMIT_LOWEST            this release forgets to commit any but the lowest of it
 WORK_SECONDS, WORK_CPU_SECONDS
                          what this release does itself for each record: waiting, computing
 WARM_UP_SECONDS          what it loads before it handles records of newly assigned partitions
-RECYCLE_RECORDS          ends in order after so many records, to be started afresh
+RECYCLE_RECORDS          ends in order after so many records, or up to half of it less, so that not
+                         all end together
 KEEP_BYTES               what this release keeps in memory of each record while it is behind,
                          with KEEP_ALWAYS of every record
 NOISE_SECONDS            a harmless warning so often
@@ -42,6 +43,7 @@ import http.client
 import json
 import logging
 import os
+import random
 import signal
 import sys
 import time
@@ -325,6 +327,8 @@ class Worker:
         )
         self._uncommitted: dict[Place, int] = {}
         self._handled = 0
+        most = config.recycle_records
+        self._last_record = random.randint(most // 2, most)
         self._handled_since_commit = 0
         self._committed_at = time.monotonic()
         self._retry_at: dict[Place, float] = {}
@@ -409,7 +413,7 @@ class Worker:
         self._report_awx += awx_seconds
         self._last = where
         self._handled += 1
-        if self._handled == self._config.recycle_records:
+        if self._handled == self._last_record:
             LOG.info("handled %d records, ending to be started afresh", self._handled)
             self.stop()
 

@@ -40,6 +40,12 @@ SIGNIFICANT = 1.96
 """Two-sided 95 % point of the Mann-Kendall statistic."""
 STILL_UP = 0.5
 """Share of its peak above which lag that is little has not gone: it may have only begun."""
+COME_BACK = 0.5
+"""Of its lag, what is left after a commit of much that was read long before."""
+AS_HIGH = 0.8
+"""A sample may come a while before its tooth's tip."""
+COMES_BACK_TIMES = 2
+"""Once may be a rebalance that was waited for; twice is how this group commits."""
 OUTLIER_Z = 3.5
 """Modified z above which a value is an outlier (Iglewicz and Hoaglin 1993)."""
 
@@ -384,8 +390,9 @@ def state(
         The drain at its end, or None if it could not be had.
 
     unknown: no lag known in the last steps. Caught up (less unread than a minute of production):
-    recovered after an onset, else healthy. Else by the lag's robust slope and Mann-Kendall's
-    test over the window, or since the peak or the onset if that is later: growing, draining, or
+    recovered after an onset, else healthy, also from one rare commit to the next. Else by the
+    lag's robust slope and Mann-Kendall's test over the window, or since the peak or the onset if
+    that is later: growing, draining, or
     stalled when it does neither; a group without onset
     that neither grows nor drains is healthy. Draining needs every partition with a backlog to be
     on its way: one that never gets there makes the group stalled.
@@ -409,8 +416,11 @@ def state(
     ends = part["log_end_sum"].to_numpy(dtype="float64")
     produced = (ends[-1] - ends[0]) / length if length > 0 and not np.isnan(ends).any() else 0.0
     now = float(lag[known[-1]])
-    if now <= max(1.0, produced * CAUGHT_UP_SECONDS) and not _one_left_behind(drained):
-        return "healthy" if begin is None else "recovered"
+    if now <= max(1.0, produced * CAUGHT_UP_SECONDS):
+        if begin is None and comes_back(lag):
+            return "healthy"
+        if not _one_left_behind(drained):
+            return "healthy" if begin is None else "recovered"
     where = layout(
         pd.DataFrame(
             {
@@ -486,6 +496,30 @@ def _begun_before(whole: Onset, found: pd.DataFrame) -> pd.DataFrame:
     if whole.censored or found.empty:
         return found
     return found.loc[~found["censored"] & (found["at"] < whole.at)]
+
+
+def comes_back(lag: Array) -> bool:
+    """Tell whether *lag* is a saw's tooth of those it has come back from, twice or more.
+
+    Parameters
+    ----------
+    lag
+        Messages, in order of time; NaN where not known.
+
+    A group that commits by the thousand, or reads what comes in batches, is behind from each to
+    the next. It has come back where the lag fell below half from one sample to the next, and is on
+    its way to the same again while it is about as high as it was before it came back.
+    """
+    known = lag[~np.isnan(lag)]
+    if not len(known):
+        return False
+    now = float(known[-1])
+    # a fall is one sample to the next: what takes several is a backlog that is worked off
+    falls = np.flatnonzero(known[1:] < COME_BACK * known[:-1])
+    if len(falls) < COMES_BACK_TIMES:
+        return False
+    teeth = np.maximum.reduceat(known[: falls[-1] + 1], np.concatenate(([0], falls[:-1] + 1)))
+    return int((teeth >= AS_HIGH * now).sum()) >= COMES_BACK_TIMES
 
 
 def _one_left_behind(drained: Drain | None) -> bool:

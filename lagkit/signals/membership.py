@@ -12,7 +12,7 @@ from lagkit.monitoring import BLIND_TO_KIP848
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
 from lagkit.signals.log_patterns import says
 from lagkit.signals.pod_metrics import unsteady
-from lagkit.signals.pods import ran_on
+from lagkit.signals.pods import ran_on, scaled_down
 from lagkit.signals.rates import on_places
 from lagkit.signals.snapshots import demand_and_supply_now
 from lagkit.signals.thresholds import SLOWED_RATIO
@@ -206,7 +206,12 @@ def _listed_for_now(context: Context) -> str:
 
 
 def _wanted(context: Context) -> tuple[int, str]:
-    """Return how many members there should be by now, and why: a pod each, a replica each."""
+    """Return how many members there should be by now, and why: a pod each, a replica each.
+
+    Replicas that were taken away around the onset count: the group had them when it was well.
+    """
+    if lost := scaled_down(context):
+        return int(sum(f.baseline or 0 for f in lost)), "; ".join(f.statement for f in lost)
     pods = context.incident.pods
     ready = (pods["role"] == "consumer") & pods["ready"].fillna(False).astype(bool)
     count = int(pods.loc[ready, "pod"].nunique())
@@ -452,6 +457,8 @@ def _incomplete(context: Context, missing: Check, churn: Check) -> str:
         return "Members are missing."
     if churn.outcome == "present":
         return "Members come and go."
+    if scaled_down(context):
+        return "There are fewer replicas than before."
     logs = context.consumer_logs
     recent = logs.loc[logs["timestamp"] >= context.onset_earliest, "message"]
     return "The group refuses members." if says(recent, "protocol").any() else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,6 +33,11 @@ _BAD_WAITING = (
 )
 SCALE_REPEATS = 3
 """Scalings after the onset that one correction of an autoscaler does not make."""
+REPLACED_TIMES = 3
+"""Containers and pods of healthy members that a single eviction does not take."""
+ROLLOUT_MAKES = pd.Timedelta("60s")
+"""After a revision is there, its pods are made within this, unless they wait for each other."""
+SCALING_MAKES = pd.Timedelta("5s")
 ROLLOUT_LASTS = pd.Timedelta("10min")
 """A Deployment scales its ReplicaSets while it rolls out: its default progressDeadlineSeconds."""
 _SCALED = {
@@ -42,6 +48,7 @@ _SCALED = {
 _KINDS = (
     "containers_failing",
     "killed_for_memory",
+    "pods_come_and_go",
     "pods_unavailable",
     "rollout_before_onset",
     "scaled_near_onset",
@@ -63,6 +70,7 @@ def consumers(context: Context) -> Iterator[Check]:
         return
     yield _failing(context, pods)
     yield _out_of_memory(context, pods)
+    yield _replaced(context, pods)
     yield _unavailable(context, pods, workloads)
     yield _rollout(context)
     yield _scaled(context)
@@ -88,7 +96,13 @@ def ended_badly(context: Context, pods: pd.DataFrame) -> pd.Series[bool]:
     mended = (pods["state"] == "running") & pods["started_at"].between(
         finished, context.onset_earliest - SHOWN_WELL
     )
-    return (_exited(pods) & inside & ~mended) | (pods["state_reason"] == "CrashLoopBackOff")
+    # one that ends in order again and again is kept waiting under the same name
+    looping = (pods["state_reason"] == "CrashLoopBackOff") & ~_in_order(pods)
+    return (_exited(pods) & inside & ~mended) | looping
+
+
+def _in_order(pods: pd.DataFrame) -> pd.Series[bool]:
+    return pods["last_exit_code"].isin(_ORDERLY_EXITS).astype(bool)
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,8 @@ def ran_on(context: Context) -> RanOn:
         ended = pods["last_finished_at"].between(since, context.incident.end + _LEAD)
         anew = int((fresh | ended).sum())
         told = f"{pods['pod'].nunique()} pods are there: {unready} not ready, {anew} started anew"
+        if lost := scaled_down(context):
+            return RanOn(all=False, pods=pods["pod"].nunique(), told=lost[0].statement)
         return RanOn(not unready and not anew, pods["pod"].nunique(), told, query=queries_of(pods))
     if len(seen):
         fewer = fewer_running(context)
@@ -199,6 +215,53 @@ def _out_of_memory(context: Context, pods: pd.DataFrame) -> Check:
     )
 
 
+def _replaced(context: Context, pods: pd.DataFrame) -> Check:
+    """Check for containers that end in order and pods that are made anew, by no rollout."""
+    kind, query = "pods_come_and_go", queries_of(pods, context.incident.events)
+    if not _asked(context, "/events?"):
+        return not_checked(kind, context.gap("kubernetes", "events"), "kubernetes")
+    since = context.onset_earliest
+    ended = pods.loc[_in_order(pods) & (pods["last_finished_at"] >= since)]
+    made = _made_anew(context, pods, since)
+    again = int(ended["restart_count"].fillna(1).sum()) + len(made)
+    told = f"{len(ended)} containers ended in order and {len(made)} pods were made anew"
+    if again < REPLACED_TIMES:
+        return absent(kind, f"Since the onset {told}, by no rollout.", "kubernetes", query)
+    began = [*ended["last_finished_at"].loc[ended["restart_count"] <= 1], *made["timestamp"]]
+    return present(
+        kind,
+        Finding(
+            kind,
+            f"since the onset {told}, by no rollout and no scaling",
+            "kubernetes",
+            query,
+            onset=min(began, default=None),
+            value=float(again),
+            baseline=0.0,
+            unit="times",
+        ),
+    )
+
+
+def _made_anew(context: Context, pods: pd.DataFrame, since: pd.Timestamp) -> pd.DataFrame:
+    """Return the events of pods that were made in the place of others since then."""
+    incident = context.incident
+    sets = incident.rollouts.loc[incident.rollouts["role"] == "consumer"]
+    events = incident.events
+    made = events.loc[
+        (events["reason"] == "SuccessfulCreate")
+        & events["name"].isin({*sets["replica_set"].dropna(), *pods["replica_set"].dropna()})
+        & (events["timestamp"] >= since)
+    ]
+    # while a revision is rolled out, or the Deployment scaled, pods are made for that
+    meant = [
+        *((at, at + ROLLOUT_MAKES) for at in sets["timestamp"]),
+        *((at - SCALING_MAKES, at + SCALING_MAKES) for at in scalings(context)["timestamp"]),
+    ]
+    free = [not any(begin <= at <= end for begin, end in meant) for at in made["timestamp"]]
+    return made.loc[pd.Series(free, index=made.index, dtype=bool)]
+
+
 def _ending(row: object) -> str:
     pod = row.pod  # type: ignore[attr-defined]
     code, reason = row.last_exit_code, row.last_reason  # type: ignore[attr-defined]
@@ -236,12 +299,16 @@ def _began(context: Context, row: object, since: pd.Timestamp) -> pd.Timestamp |
 def _unavailable(context: Context, pods: pd.DataFrame, workloads: pd.DataFrame) -> Check:
     query = queries_of(pods, workloads)
     findings = []
+    away = pods.loc[_in_order(pods) & ~pods["ready"].fillna(value=True).astype(bool)]
+    returning = away.drop_duplicates(["namespace", "pod"])
     for row in workloads.itertuples():
         ready = 0 if pd.isna(row.ready_replicas) else int(row.ready_replicas)
         if pd.isna(row.desired_replicas):
             continue
         wanted = int(row.desired_replicas)
-        if wanted == 0 or ready < wanted:
+        # who ends in order is on its way back
+        back = int((returning["workload"] == row.workload).sum()) if ready else 0
+        if wanted == 0 or ready + back < wanted:
             findings.append(
                 Finding(
                     f"pods_unavailable:{row.namespace}/{row.workload}",
@@ -256,7 +323,8 @@ def _unavailable(context: Context, pods: pd.DataFrame, workloads: pd.DataFrame) 
                     quote=row.condition if isinstance(row.condition, str) else "",
                 )
             )
-    stuck = pods.loc[pods["state_reason"].isin(_BAD_WAITING) | pods["unschedulable"].notna()]
+    waits = pods["state_reason"].isin(_BAD_WAITING) & ~_in_order(pods)
+    stuck = pods.loc[waits | pods["unschedulable"].notna()]
     findings += [
         Finding(
             f"pods_unavailable:{row.namespace}/{row.pod}",
@@ -273,6 +341,8 @@ def _unavailable(context: Context, pods: pd.DataFrame, workloads: pd.DataFrame) 
         for row in stuck.drop_duplicates(["namespace", "pod"]).itertuples()
     ]
     findings += _not_created(context, query)
+    known = {finding.id for finding in findings}
+    findings += [finding for finding in scaled_down(context) if finding.id not in known]
     if findings:
         return present("pods_unavailable", *findings)
     told = [
@@ -360,14 +430,9 @@ def _scaled(context: Context) -> Check:
         [row.reason in _SCALED.get(row.kind, ()) for row in events.itertuples()]
     ].sort_values("timestamp")
     # a Deployment's own lines repeat its autoscaler's, and every rollout writes some
-    rolled = incident.rollouts.loc[incident.rollouts["role"] == "consumer", "timestamp"]
     own = events["kind"] == "Deployment"
-    during = pd.Series(
-        [any(r <= at <= r + ROLLOUT_LASTS for r in rolled) for at in events["timestamp"]],
-        index=events.index,
-        dtype=bool,
-    )
-    events = events.loc[~(own & (during | (~own).any()))]
+    ours = events.index.isin(scalings(context).index)
+    events = events.loc[~own | (ours & own.all())]
     query = queries_of(events, scalers)
     if flow.onset is None:
         return absent(kind, "Without an onset no scaling is near it.", "kubernetes", query)
@@ -400,6 +465,76 @@ def _scaled(context: Context) -> Check:
             quote=str(row["message"])[:300] if isinstance(row["message"], str) else "",
         ),
     )
+
+
+_REPLICA_SET = re.compile(
+    # Kubernetes 1.27 and later, those before it, and those before 1.23
+    r"replica set (?P<set>\S{1,253}) "
+    r"(?:from (?P<was>\d{1,6}) to (?P<now>\d{1,6})|to (?P<to>\d{1,6})(?: from (?P<of>\d{1,6}))?)"
+)
+
+
+def scalings(context: Context) -> pd.DataFrame:
+    """Return what the consumer's Deployments say of being scaled, in order of time.
+
+    Rows of the frame `events` with ``set`` (the ReplicaSet), ``was`` and ``now`` (its replicas; NaN
+    where the line names none). A rollout scales as well, one set down while it scales another up,
+    and is left out; so is the first line of a set that was made with its Deployment.
+    """
+    incident = context.incident
+    names = incident.workloads.loc[incident.workloads["role"] == "consumer", "workload"]
+    events = incident.events
+    events = events.loc[
+        (events["kind"] == "Deployment")
+        & (events["reason"] == "ScalingReplicaSet")
+        & events["name"].isin(names)
+    ].sort_values("timestamp", kind="stable")
+    told = events["message"].fillna("").astype(str).str.extract(_REPLICA_SET)
+    was = pd.to_numeric(told["was"].fillna(told["of"]), errors="coerce")
+    now = pd.to_numeric(told["now"].fillna(told["to"]), errors="coerce")
+    rows = events.assign(set=told["set"].fillna(""), was=was, now=now)
+    place = ["namespace", "name", "set"]
+    rows["was"] = rows["was"].fillna(rows.groupby(place)["now"].shift())
+    first = rows.groupby(place)["timestamp"].transform("min") == rows["timestamp"]
+    made = first & ~(rows["was"] > 0)
+    sets = rows[[*place, "timestamp"]]
+    rolled = [
+        bool(
+            (
+                (sets["namespace"] == row.namespace)
+                & (sets["name"] == row.name)
+                & (sets["set"] != row.set)
+                & ((sets["timestamp"] - row.timestamp).abs() <= ROLLOUT_LASTS)
+            ).any()
+        )
+        for row in sets.itertuples(index=False)
+    ]
+    return rows.loc[~made & ~pd.Series(rolled, index=rows.index, dtype=bool)]
+
+
+def scaled_down(context: Context) -> list[Finding]:
+    """Return which Deployments have fewer replicas than shortly before the onset: `value` of
+    `baseline`."""
+    if context.flow.onset is None:
+        return []
+    rows = scalings(context)
+    rows = rows.loc[rows["timestamp"] >= context.onset_earliest - ROLLOUT_BEFORE]
+    return [
+        Finding(
+            f"pods_unavailable:{space}/{name}",
+            f"{name} was scaled down from {own['was'].iloc[0]:.0f} to {own['now'].iloc[-1]:.0f} "
+            f"replicas at {own['timestamp'].iloc[0]:%H:%M:%S}Z",
+            "kubernetes",
+            queries_of(own),
+            onset=own["timestamp"].iloc[0],
+            value=float(own["now"].iloc[-1]),
+            baseline=float(own["was"].iloc[0]),
+            unit="pods",
+            quote=str(own["message"].iloc[-1])[:300],
+        )
+        for (space, name), own in rows.groupby(["namespace", "name"])
+        if own["now"].iloc[-1] < own["was"].iloc[0]
+    ]
 
 
 def _capped(context: Context, workloads: pd.DataFrame) -> Check:

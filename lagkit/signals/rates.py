@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ from lagkit.signals import Context, absent, not_checked, present, quantity
 from lagkit.signals.snapshots import demand_and_supply_now
 from lagkit.signals.thresholds import FASTER_RATIO, MAJOR_SHARE, SLOWED_RATIO, SPIKE_RATIO
 
+MULTIPLIED_RATIO = 2.0
+"""More than growth: the usual headroom of a group, 1.5 times its demand, is long used up."""
 STOPPED_RATIO = 0.03
 """Reading at most this share of the baseline is stopped."""
 _KINDS = (
@@ -24,7 +27,28 @@ _KINDS = (
 
 
 def demand_and_supply(context: Context) -> Iterator[Check]:
-    """Answer whether production rose, and whether reading rose, fell or stopped."""
+    """Answer whether production rose, by how much, and whether reading rose, fell or stopped."""
+    for check in _demand_and_supply(context):
+        yield check
+        if check.kind == "production_spike":
+            yield _multiplied(check)
+
+
+def _multiplied(spike: Check) -> Check:
+    kind = "production_multiplied"
+    finding = spike.findings[0] if spike.findings else None
+    if finding is None or finding.value is None or finding.baseline is None:
+        return replace(spike, kind=kind)
+    times = finding.value / finding.baseline if finding.baseline else float("inf")
+    if times < MULTIPLIED_RATIO:
+        return absent(
+            kind, f"It is {times:.1f} times as much as before.", spike.source, spike.query
+        )
+    statement = f"{times:.3g} times as much is produced as before"
+    return present(kind, replace(finding, id=kind, statement=statement))
+
+
+def _demand_and_supply(context: Context) -> Iterator[Check]:
     flow = context.flow
     totals = flow.group
     query = context.history_query

@@ -802,6 +802,18 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         reason="Not every overload is exported: a paused broker answers no scrape.",
     ),
     EvidenceKind(
+        "brokers_scraped_late",
+        "scrape",
+        "Does Prometheus wait long for the brokers' own metrics?",
+        _PROM,
+        {_BO: "*", _NW: "-"},
+        "scrape_duration_seconds and up, for the targets that are the brokers.",
+        delay_seconds=60,
+        seen_anyway=RARE,
+        reason="A broker without CPU, or stopped, is late with everything; one whose disk is slow "
+        "is not. The members' way to the brokers is not Prometheus's.",
+    ),
+    EvidenceKind(
         "brokers_answer_late",
         "broker",
         "Do the brokers take long over small requests, of lagkit itself?",

@@ -44,12 +44,14 @@ _SMALL = ("describe_cluster(", "describe_consumer_groups([", "list_consumer_grou
 """Requests about one thing: their answers do not grow with the cluster."""
 _LATENCIES = ("produce_p99_seconds", "offset_commit_p99_seconds", "request_queue_p99_seconds")
 _IDLE = ("request_handler_idle_ratio", "network_idle_ratio")
+_SCRAPE = "scrape_seconds"
 _BAD_COUNTS = ("under_replicated_partitions", "offline_partitions")
 
 
 def brokers_and_neighbours(context: Context) -> Iterator[Check]:
     """Answer whether brokers are unwell or late, neighbours suffer, or a quota holds back."""
     yield _degraded(context)
+    yield _scraped_late(context)
     yield _answers_late(context)
     yield _neighbours(context)
     yield _throttled(context)
@@ -59,7 +61,8 @@ def _degraded(context: Context) -> Check:
     metrics, own = context.incident.broker_metrics, context.incident.partitions
     if metrics.empty and own.empty:
         return not_checked("broker_degraded", context.gap("kafka", "partitions"), "kafka")
-    findings = [*_replicas(own), *_metrics(context, metrics)]
+    metrics = metrics.loc[metrics["metric"] != _SCRAPE]
+    findings = [*_replicas(own), *_metrics(context, "broker_degraded", metrics)]
     if findings:
         return present("broker_degraded", *findings)
     looked = sorted(metrics["metric"].unique()) + (["leaders and replicas"] if len(own) else [])
@@ -68,6 +71,24 @@ def _degraded(context: Context) -> Check:
         f"Well as far as seen: {', '.join(looked)}.",
         "kafka" if len(own) else "prometheus",
         queries_of(own, metrics),
+    )
+
+
+def _scraped_late(context: Context) -> Check:
+    """Answer whether the brokers let Prometheus wait for their own metrics."""
+    kind, metrics = "brokers_scraped_late", context.incident.broker_metrics
+    rows = metrics.loc[metrics["metric"] == _SCRAPE]
+    if rows.empty:
+        return not_checked(kind, "How long the brokers' metrics took to collect is not known.")
+    findings = _metrics(context, kind, rows)
+    if findings:
+        return present(kind, *findings)
+    worst = float(rows.loc[rows["timestamp"] >= context.onset_earliest, "value"].max())
+    return absent(
+        kind,
+        f"The brokers' metrics took {worst:.2g} s to collect at most.",
+        "prometheus",
+        queries_of(rows),
     )
 
 
@@ -95,7 +116,7 @@ def _replicas(own: pd.DataFrame) -> list[Finding]:
     return found
 
 
-def _metrics(context: Context, metrics: pd.DataFrame) -> list[Finding]:
+def _metrics(context: Context, kind: str, metrics: pd.DataFrame) -> list[Finding]:
     onset = context.onset_earliest
     query = queries_of(metrics)
     found = []
@@ -115,7 +136,7 @@ def _metrics(context: Context, metrics: pd.DataFrame) -> list[Finding]:
         statement, since, value = told
         found.append(
             Finding(
-                f"broker_degraded:{metric}@{instance}",
+                f"{kind}:{metric}@{instance}",
                 f"{statement} on {instance}",
                 "prometheus",
                 query,
@@ -159,10 +180,10 @@ def _abnormal(
         bad = later.loc[values > limit]
         peak = float(values.max())
         text = f"{metric.replace('_', ' ').removesuffix(' seconds')} rose to {peak:.2f} s"
-    elif metric == "scrape_seconds":
+    elif metric == _SCRAPE:
         bad = later.loc[values > max(SCRAPE_FLOOR_SECONDS, LATENCY_RATIO * usual)]
         peak = float(values.max())
-        text = f"its own metrics took {peak:.1f} s to collect, {usual:.2g} s before,"
+        text = f"Prometheus waited {peak:.1f} s for the metrics, before {usual:.2g} s,"
     else:
         return None
     # One sample is a hiccup of the scrape.

@@ -46,7 +46,6 @@ def metric(name: str, before: float, later: float, unit: str = "", samples: int 
         ("broker_count", 3, 2),
         ("request_handler_idle_ratio", 0.9, 0.1),
         ("network_idle_ratio", 0.9, 0.2),
-        ("scrape_seconds", 0.1, 4.0),
         ("produce_p99_seconds", 0.01, 1.5),
         ("offset_commit_p99_seconds", 0.1, 0.5),
     ],
@@ -71,6 +70,26 @@ def test_a_broker_that_got_worse_at_the_onset_is_told(name, before, later):
 )
 def test_what_was_so_before_or_is_not_felt_is_no_degradation(name, before, later):
     assert brokers(metric(name, before, later))["broker_degraded"].outcome == "absent"
+
+
+def test_brokers_that_let_prometheus_wait_for_their_metrics_are_told():
+    check = brokers(metric("scrape_seconds", 0.1, 4.0))["brokers_scraped_late"]
+    assert check.findings[0].statement == (
+        "Prometheus waited 4.0 s for the metrics, before 0.1 s, on b1:9404"
+    )
+    assert (check.findings[0].value, check.findings[0].baseline) == (4.0, 0.1)
+
+
+@pytest.mark.parametrize(("before", "later"), [(0.1, 0.9), (4.0, 5.0)])
+def test_metrics_that_come_soon_or_were_as_late_before_are_not_late(before, later):
+    seen = brokers(metric("scrape_seconds", before, later))
+    assert seen["brokers_scraped_late"].outcome == "absent"
+    assert seen["broker_degraded"].outcome == "absent"
+
+
+def test_a_server_that_does_not_know_how_long_its_scrapes_took_has_not_been_asked():
+    seen = brokers(metric("network_idle_ratio", 0.9, 0.9))
+    assert seen["brokers_scraped_late"].outcome == "not_checked"
 
 
 def test_one_bad_sample_is_a_hiccup_of_the_scrape():

@@ -33,6 +33,9 @@ cause now and then, so that its absence says next to nothing.
 POINTS: frozenset[Level] = frozenset({"++", "*"})
 """The levels at which a kind points to a cause."""
 
+IN_SOME_FORMS: frozenset[Level] = frozenset({"*", "+", "o"})
+"""The levels of what a cause shows in some of its forms, and not in the others."""
+
 EXACT, RARE, USUAL, COMMON = 0.01, 0.04, 0.10, 0.25
 """Rates of distractors. Exact: the broker or the log itself says so, which no chance imitates.
 Common: rollouts, scaling and full groups are everyday sights."""

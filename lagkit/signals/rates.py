@@ -12,7 +12,14 @@ from lagkit.flow import FALLING_BEHIND_SECONDS, without_markers
 from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, quantity
 from lagkit.signals.snapshots import demand_and_supply_now
-from lagkit.signals.thresholds import FASTER_RATIO, MAJOR_SHARE, SLOWED_RATIO, SPIKE_RATIO
+from lagkit.signals.thresholds import (
+    FASTER_RATIO,
+    GROWN_RATIO,
+    MAJOR_SHARE,
+    MORE_RATIO,
+    SLOWED_RATIO,
+    SPIKE_RATIO,
+)
 
 MULTIPLIED_RATIO = 2.0
 """More than growth: the usual headroom of a group, 1.5 times its demand, is long used up."""
@@ -91,7 +98,9 @@ def _demand_and_supply(context: Context) -> Iterator[Check]:
         read_before, read = _level(before, "consume"), _level(after, "consume")
         produced_before, produced = _level(before, "produce"), _level(after, "produce")
         where = on_places(flow.lagging.places, len(flow.status))
-    yield _capacity(context, after, read_before, read, where)
+    grown = spike_share >= MAJOR_SHARE and produced >= GROWN_RATIO * produced_before
+    faster = MORE_RATIO if grown else FASTER_RATIO
+    yield _capacity(context, after, read_before, read, faster, where)
     deficit = shares.deficit_share if shares is not None else 1.0
     rates = (read_before, read, produced)
     yield _slowed(context, after, rates, deficit, stopped, where)
@@ -128,7 +137,8 @@ def _spike(
     smooth = later["produce_per_second"].rolling(3, min_periods=1, center=True).median()
     peak = float(smooth.max()) if len(smooth) else after
     ratio = peak / before if before > 0 else float("inf")
-    if ratio >= SPIKE_RATIO and not share < MAJOR_SHARE:
+    needed = GROWN_RATIO if share >= MAJOR_SHARE else SPIKE_RATIO
+    if ratio >= needed and not share < MAJOR_SHARE:
         crossing = later.loc[smooth >= (before + peak) / 2, "timestamp"]
         return present(
             "production_spike",
@@ -158,15 +168,15 @@ def _spike(
 
 
 def _capacity(
-    context: Context, after: pd.DataFrame, before: float, now: float, where: str
+    context: Context, after: pd.DataFrame, before: float, now: float, faster: float, where: str
 ) -> Check:
     source, query = context.history_source, context.history_query
-    if before > 0 and now >= FASTER_RATIO * before:
+    if before > 0 and now >= faster * before:
         return present(
             "consumption_at_capacity",
             Finding(
                 "consumption_at_capacity",
-                f"the group reads{where} {now / before:.1f} times its usual rate "
+                f"the group reads{where} {now / before:.2g} times its usual rate "
                 f"({quantity(now)}/s) and still falls behind",
                 source,
                 query,

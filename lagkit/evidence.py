@@ -36,8 +36,9 @@ POINTS: frozenset[Level] = frozenset({"++", "*"})
 IN_SOME_FORMS: frozenset[Level] = frozenset({"*", "+", "o"})
 """The levels of what a cause shows in some of its forms, and not in the others."""
 
-EXACT, RARE, USUAL, COMMON = 0.01, 0.04, 0.10, 0.25
-"""Rates of distractors. Exact: the broker or the log itself says so, which no chance imitates.
+PROOF, EXACT, RARE, USUAL, COMMON = 0.002, 0.01, 0.04, 0.10, 0.25
+"""Rates of distractors. Proof: two offsets of one partition, compared. Exact: the broker or the log
+itself says so, which no chance imitates.
 Common: rollouts, scaling and full groups are everyday sights."""
 
 GROUP_CAP_NATS = 3.0
@@ -314,7 +315,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _NO: "--",
         },
         how_to_check="rpk group describe: is LOG-START-OFFSET past CURRENT-OFFSET?",
-        seen_anyway=EXACT,
+        seen_anyway=PROOF,
         reason="The broker's own start of the log stands past the commit. Lag alone deletes "
         "nothing: what made the group late stands beside it, and the loss is what to tell of.",
     ),
@@ -791,6 +792,30 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Read the members' logs for slow or failed calls.",
         delay_seconds=60,
         reason="Members time their own calls; pauses lengthen those as well.",
+    ),
+    EvidenceKind(
+        "work_goes_on",
+        "work",
+        "Does the downstream get as much work as before, though less is committed?",
+        ("downstream",),
+        {
+            _SP: "--",
+            _CD: "--",
+            _PM: "--",
+            _NW: "--",
+            _QT: "--",
+            _KS: "--",
+            _UP: "--",
+            _HT: "--",
+            _MS: "-",
+            _RB: "-",
+            _BO: "-",
+        },
+        "Compare how many jobs the downstream ran a minute before the onset and since.",
+        delay_seconds=60,
+        seen_anyway=RARE,
+        reason="Records that are handled as ever are neither slow nor out of reach: it is the "
+        "commits that fail, or that nobody makes.",
     ),
     # -- brokers and neighbours
     EvidenceKind(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pandas as pd
+
 from lagkit.model import Check, Finding
-from lagkit.signals import Context, absent, not_checked, present, queries_of
+from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals.thresholds import SLOWED_RATIO
 
 SLOWER_RATIO = 2.5
 """Jobs that take this many times longer than before the onset are slow; handling one record mostly
@@ -20,6 +23,9 @@ QUEUED_FLOOR_SECONDS = 1.0
 _LATENCY = "latency"
 """Check of the rows that hold a course out of Prometheus (``lagkit.sources.probes``)."""
 _MIN_JOBS = 5
+_LEAST_SECONDS = 10.0
+GOES_ON_RATIO = 0.8
+"""Of the jobs before: fewer, and the work itself is slower."""
 _BAD_STATUS = ("failed", "error", "canceled")
 
 
@@ -27,11 +33,12 @@ def dependencies(context: Context) -> Iterator[Check]:
     """Answer whether the downstream is slow, or fails."""
     # probes of one's own need no entry in the runbook
     if not context.group.downstream and context.incident.downstream.empty:
-        for kind in ("downstream_slow", "downstream_failing"):
+        for kind in ("downstream_slow", "downstream_failing", "work_goes_on"):
             yield not_checked(kind, "The runbook names no downstream of this group.", "downstream")
         return
     yield _slow(context)
     yield _failing(context)
+    yield work_goes_on(context)
 
 
 def _slow(context: Context) -> Check:
@@ -97,6 +104,61 @@ def _slow(context: Context) -> Check:
             "downstream",
         )
     return absent("downstream_slow", "; ".join(told) + ".", "downstream", query)
+
+
+def work_goes_on(context: Context) -> Check:
+    """Answer whether records are handled as before, though fewer of them are committed.
+
+    The downstream numbers its jobs one after the other, so two of them tell how many there were in
+    between, whoever else asks for jobs.
+    """
+    kind, jobs, shares = "work_goes_on", context.incident.jobs, context.flow.shares
+    if jobs.empty:
+        return not_checked(kind, context.gap("downstream"), "downstream")
+    if shares is None or not shares.consume_baseline > 0:
+        return not_checked(kind, "There is no reading rate before the onset to compare with.")
+    query = queries_of(jobs)
+    committed = shares.consume_now / shares.consume_baseline
+    if not committed <= SLOWED_RATIO:
+        return absent(kind, "As much is committed as before.", "downstream", query)
+    told = []
+    for target, rows in jobs.groupby("target"):
+        before = _jobs_per_second(rows.loc[rows["timestamp"] < context.onset_earliest])
+        now = _jobs_per_second(rows.loc[rows["timestamp"] >= context.onset_at])
+        if before is None or now is None:
+            continue
+        said = f"{target} got {quantity(now)} jobs/s, before the onset {quantity(before)}/s"
+        if now >= GOES_ON_RATIO * before:
+            return present(
+                kind,
+                Finding(
+                    kind,
+                    f"{said}, while {committed:.0%} of what was committed before is committed",
+                    "downstream",
+                    query,
+                    value=now,
+                    baseline=before,
+                    unit="jobs/s",
+                ),
+            )
+        told.append(said)
+    if not told:
+        return not_checked(
+            kind, "Too few numbered jobs on both sides of the onset to compare.", "downstream"
+        )
+    return absent(kind, f"{'; '.join(told)}.", "downstream", query)
+
+
+def _jobs_per_second(jobs: pd.DataFrame) -> float | None:
+    numbered = jobs.assign(number=pd.to_numeric(jobs["job_id"], errors="coerce"))
+    numbered = numbered.dropna(subset=["number"]).sort_values("timestamp")
+    if len(numbered) < _MIN_JOBS:
+        return None
+    first, last = numbered.iloc[0], numbered.iloc[-1]
+    seconds = (last["timestamp"] - first["timestamp"]).total_seconds()
+    if seconds < _LEAST_SECONDS or not last["number"] > first["number"]:
+        return None
+    return float(last["number"] - first["number"]) / seconds
 
 
 @dataclass(frozen=True)

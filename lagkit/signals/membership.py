@@ -10,6 +10,7 @@ import pandas as pd
 from lagkit.model import Check, Finding, SourceName
 from lagkit.monitoring import BLIND_TO_KIP848
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals.downstream import work_goes_on
 from lagkit.signals.log_patterns import says
 from lagkit.signals.pod_metrics import unsteady
 from lagkit.signals.pods import ran_on, scaled_down
@@ -452,11 +453,13 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
 
 
 def _incomplete(context: Context, missing: Check, churn: Check) -> str:
-    """Return why not every member is there to read, "" when all are."""
+    """Return why it is not that all members are there and read less, "" when it is."""
     if missing.outcome == "present":
         return "Members are missing."
     if churn.outcome == "present":
         return "Members come and go."
+    if work_goes_on(context).outcome == "present":
+        return "They handle as many records as before, and commit fewer."
     if scaled_down(context):
         return "There are fewer replicas than before."
     logs = context.consumer_logs

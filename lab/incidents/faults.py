@@ -327,14 +327,28 @@ def contest_assignor(bench: Bench, *, every: float, rolling: int) -> Mapping[str
     Pods are replaced one by one, and a member with the one assignor cannot join those with the
     other (INCONSISTENT_GROUP_PROTOCOL): it tries again until the last of them has gone.
     """
+    settings = {"ASSIGNMENT_STRATEGY": "cooperative-sticky"}
+    _contest(bench, settings, "cooperative rebalancing", every, rolling)
+    return {"every": every, "rolling": rolling, "assignor": settings["ASSIGNMENT_STRATEGY"]}
+
+
+@fault
+def contest_release(bench: Bench, *, every: float, rolling: int) -> Mapping[str, Any]:
+    """Roll out one release and the other without end, both of them well."""
+    _contest(bench, {"LOG_STYLE": "plain"}, "plain logs", every, rolling)
+    return {"every": every, "rolling": rolling}
+
+
+def _contest(
+    bench: Bench, settings: Mapping[str, str], why: str, every: float, rolling: int
+) -> None:
     before = bench.release
     bench.mend_with(bench.roll_out, before)
-    settings = {**before.environment, "ASSIGNMENT_STRATEGY": "cooperative-sticky"}
     other = replace(
         before,
-        environment=settings,
+        environment={**before.environment, **settings},
         version=manifests.BAD_RELEASE,
-        change_cause=f"release {manifests.BAD_RELEASE}: cooperative rebalancing",
+        change_cause=f"release {manifests.BAD_RELEASE}: {why}",
         rolling_seconds=rolling,
     )
 
@@ -346,8 +360,7 @@ def contest_assignor(bench: Bench, *, every: float, rolling: int) -> Mapping[str
             turn += 1
             stop.wait(every)
 
-    bench.meanwhile("assignor", contest)
-    return {"every": every, "rolling": rolling, "assignor": settings["ASSIGNMENT_STRATEGY"]}
+    bench.meanwhile("contest", contest)
 
 
 @fault
@@ -383,9 +396,9 @@ def join_and_leave(bench: Bench, *, every: float) -> Mapping[str, Any]:
 
 
 @fault
-def intake_off(bench: Bench) -> Mapping[str, Any]:
-    """Tell every worker to take no more records, as an operator does for a maintenance."""
-    victims = bench.pick(bench.release.replicas)
+def intake_off(bench: Bench, *, count: int = 0) -> Mapping[str, Any]:
+    """Tell *count* or all workers to take no more records, as for a maintenance."""
+    victims = bench.pick(count or bench.release.replicas)
     _signal(list(victims.values()), signal.SIGUSR1)
 
     def on() -> None:
@@ -681,8 +694,9 @@ def toxic(
     broker: int | None = None,
     share: float = 1.0,
     every: float = 0.0,
+    ways: Sequence[str] = ("downstream", "upstream"),
 ) -> Mapping[str, Any]:
-    """Put a toxic between the workers and the brokers, both ways; toxiproxy knows the kinds.
+    """Put a toxic between the workers and the brokers; toxiproxy knows the kinds and *ways*.
 
     Only a *share* of the connections gets it. Which ones is decided when a connection is made or
     the toxic put there: with *every* it is put there again so often, and nobody is spared for long.
@@ -690,7 +704,7 @@ def toxic(
     stack = bench.stack
     names = [n.name for n in stack.kafka.nodes] if broker is None else [_broker(bench, broker)]
     bench.mend_with(stack.toxiproxy.clear)
-    streams = ("downstream",) if kind == "reset_peer" else ("downstream", "upstream")
+    streams = ("downstream",) if kind == "reset_peer" else ways
     places = [(name, stream) for name in names for stream in streams]
 
     def put() -> None:

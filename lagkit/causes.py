@@ -66,7 +66,7 @@ CORE: tuple[Cause, ...] = (
         "slow_processing",
         "Slow processing",
         "each record takes longer: downstream, CPU or code",
-        leads_to=("rebalancing",),
+        leads_to=("rebalancing", "consumer_down"),
     ),
     Cause(
         "message_spike",

@@ -182,6 +182,14 @@ def rank(
     probabilities = probabilities_at(tuning.sharpness[confidence])
     order = order_of(probabilities)
     primary = order[0]
+    # what the primary cause shows by itself speaks neither for a second one nor against it
+    others = [
+        dict.fromkeys(priors, 0.0)
+        if item.check.outcome == "present" and item.kind.points(primary)
+        else dict(item.own)
+        for item in weighed
+    ]
+    beside = _support(others, priors, weighed)
     causes = tuple(
         _ranked(
             cause,
@@ -192,6 +200,7 @@ def rank(
             helped,
             grounded,
             own,
+            beside,
             primary,
             catalogue,
         )
@@ -307,8 +316,8 @@ def _support(
     """Return nats per cause: added up within a group, capped, then added over groups.
 
     Of what was looked for in a group and not seen, only the strongest counts: a downstream that is
-    well neither fails nor is slow nor complained of, which is one fact and not three. Groups in
-    which nothing was seen of what a cause shows in some of its forms only are capped together
+    well neither fails nor is slow nor complained of, which is one fact and not three. What a cause
+    shows in some of its forms only, and was not seen, is capped over all groups together
     (:data:`FORMS_CAP_NATS`).
     """
     groups: dict[str, list[tuple[_Weighed, Mapping[str, float]]]] = {}
@@ -321,10 +330,10 @@ def _support(
             seen = [w[cause] for item, w in group if item.check.outcome == "present"]
             unseen = [(w[cause], item) for item, w in group if item.check.outcome == "absent"]
             strongest, of = max(unseen, key=lambda one: abs(one[0]), default=(0.0, None))
-            if of is not None and not seen and of.kind.level(cause) in IN_SOME_FORMS:
+            if of is not None and of.kind.level(cause) in IN_SOME_FORMS:
                 forms += strongest
-            else:
-                total[cause] += _capped([*seen, strongest])
+                strongest = 0.0
+            total[cause] += _capped([*seen, strongest])
         total[cause] += max(forms, -FORMS_CAP_NATS)
     return total
 
@@ -375,6 +384,7 @@ def _ranked(
     helped: Sequence[Mapping[str, float]],
     grounded: Mapping[str, bool],
     own: Mapping[str, float],
+    beside: Mapping[str, float],
     primary: str,
     catalogue: Catalogue,
 ) -> RankedCause:
@@ -400,7 +410,7 @@ def _ranked(
     if cause == primary:
         role = "primary" if cause != NONE else "none"
     elif primary != NONE and cause not in (UNKNOWN, NONE):
-        role = _side_role(cause, primary, weighed, own[cause], catalogue)
+        role = _side_role(cause, primary, weighed, beside[cause], catalogue)
     status: CheckStatus = "inconclusive"
     if pointing and all(item.check.outcome == "not_checked" for item in pointing):
         status = "not_checked"

@@ -52,7 +52,7 @@ CAUSES: Mapping[str, str] = {
     "broker": "broker_overload",
     "skew": "key_skew",
     "rewind": "offset_reset",
-    "slow_until_deleted": "slow_processing",
+    "slow_until_deleted": "retention_loss",
     "hung_transaction": "hung_transaction",
     "throttled": "quota_throttled",
 }
@@ -349,7 +349,7 @@ def make(kind: str = "calm", *, seed: int = 0, step: int = STEP) -> Incident:
         **_prometheus(scene, ends, commits, step),
         **_kafka(scene, ends, commits),
         **_kubernetes(scene, commits),
-        **_downstream(scene),
+        **_downstream(scene, commits),
     }
     tables["queries"] = _queries(tables)
     return Incident(
@@ -751,7 +751,9 @@ def _kubernetes(scene: _Scene, commits: np.ndarray) -> dict[str, pd.DataFrame]:
     }
 
 
-def _downstream(scene: _Scene) -> dict[str, pd.DataFrame]:
+def _downstream(scene: _Scene, commits: np.ndarray) -> dict[str, pd.DataFrame]:
+    # a job for each record that was handled, numbered in order
+    handled = np.maximum.accumulate(commits.sum(axis=1)).astype("int64")
     return {
         "downstream": frames.normalise(
             "downstream",
@@ -775,7 +777,7 @@ def _downstream(scene: _Scene) -> dict[str, pd.DataFrame]:
                 {
                     "timestamp": moment(second),
                     "target": "awx",
-                    "job_id": str(1000 + second),
+                    "job_id": str(handled[second]),
                     "status": "successful",
                     "started_at": moment(second),
                     "finished_at": moment(second + 4),
@@ -784,6 +786,7 @@ def _downstream(scene: _Scene) -> dict[str, pd.DataFrame]:
                     "query_id": "downstream-02",
                 }
                 for second in range(600, SECONDS, 12)
+                if handled[second] > handled[second - 12]
             ],
         ),
     }

@@ -56,7 +56,8 @@ REASONS = {
     "spike_oom": {"production_spike", "killed_for_memory"},
     "broker": {"broker_degraded", "neighbours_lag_too"},
     "skew": {"production_skewed"},
-    "rewind": {"committed_moved"},
+    # what was read is handled once more, and commits were set back
+    "rewind": {"committed_moved", "work_goes_on"},
     "slow_until_deleted": {"slower_with_all_members", "records_deleted_unread"},
     "hung_transaction": {"last_stable_offset_pinned"},
     "throttled": {"client_throttled"},
@@ -89,6 +90,7 @@ SIDE_EFFECTS = {
     "poll_interval_exceeded",
     "backlog_draining",
     "production_spike",
+    "production_multiplied",
 }
 
 
@@ -125,7 +127,10 @@ def test_a_backlog_that_is_gone_names_no_cause():
             "poison_crash",
             {"poison_message": "primary", "consumer_down": "mechanism", "rebalancing": "mechanism"},
         ),
-        ("slow_until_deleted", {"slow_processing": "primary", "retention_loss": "mechanism"}),
+        (
+            "slow_until_deleted",
+            {"retention_loss": "primary", "slow_processing": "contributing"},
+        ),
         ("slow", {"slow_processing": "primary"}),
         ("down", {"consumer_down": "primary"}),
         ("spike", {"message_spike": "primary"}),

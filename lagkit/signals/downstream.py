@@ -24,6 +24,8 @@ _LATENCY = "latency"
 """Check of the rows that hold a course out of Prometheus (``lagkit.sources.probes``)."""
 _MIN_JOBS = 5
 _LEAST_SECONDS = 10.0
+UNCOMMITTED_SHARE = 0.5
+"""Of the work, what is committed is less: more than records that are handled twice."""
 GOES_ON_RATIO = 0.8
 """Of the jobs before: fewer, and the work itself is slower."""
 _BAD_STATUS = ("failed", "error", "canceled")
@@ -128,7 +130,7 @@ def work_goes_on(context: Context) -> Check:
         if before is None or now is None:
             continue
         said = f"{target} got {quantity(now)} jobs/s, before the onset {quantity(before)}/s"
-        if now >= GOES_ON_RATIO * before:
+        if now >= GOES_ON_RATIO * before and committed <= UNCOMMITTED_SHARE * now / before:
             return present(
                 kind,
                 Finding(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from lagkit.signals import Context, absent, not_checked, present, quantity, quer
 from lagkit.signals.downstream import work_goes_on
 from lagkit.signals.log_patterns import says
 from lagkit.signals.pod_metrics import unsteady
-from lagkit.signals.pods import ran_on, scaled_down
+from lagkit.signals.pods import come_and_go, ran_on, scaled_down
 from lagkit.signals.rates import on_places
 from lagkit.signals.snapshots import demand_and_supply_now
 from lagkit.signals.thresholds import SLOWED_RATIO
@@ -239,6 +240,19 @@ def _bursts(times: pd.Series[pd.Timestamp], apart: pd.Timedelta = BURST) -> int:
 
 
 def _churn(context: Context, counts: pd.DataFrame) -> Check:
+    """Answer whether members come and go; pods that do take their members along."""
+    churn = _seen_churn(context, counts)
+    if churn.outcome == "present" or not len(context.incident.pods):
+        return churn
+    pods = come_and_go(context)
+    if pods.outcome != "present":
+        return churn
+    finding = pods.findings[0]
+    told = replace(finding, id=churn.kind, statement=f"{finding.statement}: each leaves the group")
+    return present(churn.kind, told)
+
+
+def _seen_churn(context: Context, counts: pd.DataFrame) -> Check:
     log = _logged(context)
     if len(log) or (context.incident.commits["group"] == context.incident.group).any():
         return _logged_churn(context, log)
@@ -464,6 +478,8 @@ def _incomplete(context: Context, missing: Check, churn: Check) -> str:
         return "There are fewer replicas than before."
     logs = context.consumer_logs
     recent = logs.loc[logs["timestamp"] >= context.onset_earliest, "message"]
+    if says(recent, "authentication").any():
+        return "The brokers refuse members a login or a right."
     return "The group refuses members." if says(recent, "protocol").any() else ""
 
 

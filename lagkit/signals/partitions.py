@@ -11,10 +11,13 @@ from lagkit.measurement import BEHIND_SHARE
 from lagkit.model import Check, Finding, SourceName
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
 from lagkit.signals.pod_metrics import unsteady
+from lagkit.signals.pods import ended_badly
 from lagkit.signals.snapshots import own_partitions, partition_frozen_now, production_skewed_now
 from lagkit.signals.thresholds import FROZEN_SHARE, SKEW_FAIR_SHARES
 
 FROZEN = ("STALL", "STOP", "STALL_OR_STOP")
+KILLED = 137
+"""Exit code of SIGKILL. A record that cannot be handled ends its worker with an error instead."""
 JUMP_MESSAGES = 1000.0
 """A committed offset that jumps over at least this many unread messages to the end was moved ..."""
 JUMP_RATIO = 20.0
@@ -38,11 +41,26 @@ def shape(context: Context) -> Iterator[Check]:
     yield _one_member(context, status)
     if context.seen_only_now:
         # Seconds apart every partition seems to stand still: only the age of its next record tells.
-        yield partition_frozen_now(context)
+        yield _unless_killed(context, partition_frozen_now(context))
         yield production_skewed_now(context)
         return
-    yield _frozen(context, status)
+    yield _unless_killed(context, _frozen(context, status))
     yield _skew(context)
+
+
+def _unless_killed(context: Context, frozen: Check) -> Check:
+    """Take back that a record holds its partition where members are killed: they hold theirs."""
+    pods = context.incident.pods
+    pods = pods.loc[pods["role"] == "consumer"]
+    killed = pods.loc[ended_badly(context, pods) & (pods["last_exit_code"] == KILLED)]
+    if frozen.outcome != "present" or killed.empty:
+        return frozen
+    return not_checked(
+        frozen.kind,
+        f"{frozen.findings[0].statement}; but containers are killed (exit code {KILLED}), and what "
+        "such a member has stands still with it.",
+        "kubernetes",
+    )
 
 
 def _frozen(context: Context, status: pd.DataFrame) -> Check:

@@ -35,8 +35,6 @@ SCALE_REPEATS = 3
 """Scalings after the onset that one correction of an autoscaler does not make."""
 REPLACED_TIMES = 3
 """Containers and pods of healthy members that a single eviction does not take."""
-ROLLOUT_MAKES = pd.Timedelta("60s")
-"""After a revision is there, its pods are made within this, unless they wait for each other."""
 SCALING_MAKES = pd.Timedelta("5s")
 ROLLOUT_LASTS = pd.Timedelta("10min")
 """A Deployment scales its ReplicaSets while it rolls out: its default progressDeadlineSeconds."""
@@ -70,7 +68,7 @@ def consumers(context: Context) -> Iterator[Check]:
         return
     yield _failing(context, pods)
     yield _out_of_memory(context, pods)
-    yield _replaced(context, pods)
+    yield come_and_go(context)
     yield _unavailable(context, pods, workloads)
     yield _rollout(context)
     yield _scaled(context)
@@ -215,24 +213,31 @@ def _out_of_memory(context: Context, pods: pd.DataFrame) -> Check:
     )
 
 
-def _replaced(context: Context, pods: pd.DataFrame) -> Check:
-    """Check for containers that end in order and pods that are made anew, by no rollout."""
+def come_and_go(context: Context) -> Check:
+    """Check for containers that end in order and pods that are made anew, beyond any rollout."""
+    pods, workloads = context.incident.pods, context.incident.workloads
+    pods = pods.loc[pods["role"] == "consumer"]
+    workloads = workloads.loc[workloads["role"] == "consumer"]
     kind, query = "pods_come_and_go", queries_of(pods, context.incident.events)
     if not _asked(context, "/events?"):
         return not_checked(kind, context.gap("kubernetes", "events"), "kubernetes")
     since = context.onset_earliest
     ended = pods.loc[_in_order(pods) & (pods["last_finished_at"] >= since)]
-    made = _made_anew(context, pods, since)
-    again = int(ended["restart_count"].fillna(1).sum()) + len(made)
-    told = f"{len(ended)} containers ended in order and {len(made)} pods were made anew"
+    made, anew = _made_anew(context, pods, workloads, since)
+    again = int(ended["restart_count"].fillna(1).sum()) + anew
+    told = f"{len(ended)} containers ended in order and {anew} pods were made anew"
     if again < REPLACED_TIMES:
-        return absent(kind, f"Since the onset {told}, by no rollout.", "kubernetes", query)
-    began = [*ended["last_finished_at"].loc[ended["restart_count"] <= 1], *made["timestamp"]]
+        return absent(
+            kind, f"Since the onset {told}, beyond rollouts and scaling.", "kubernetes", query
+        )
+    began = [*ended["last_finished_at"].loc[ended["restart_count"] <= 1]]
+    if anew:
+        began.append(made["timestamp"].min())
     return present(
         kind,
         Finding(
             kind,
-            f"since the onset {told}, by no rollout and no scaling",
+            f"since the onset {told}, beyond what a rollout or a scaling makes",
             "kubernetes",
             query,
             onset=min(began, default=None),
@@ -243,8 +248,14 @@ def _replaced(context: Context, pods: pd.DataFrame) -> Check:
     )
 
 
-def _made_anew(context: Context, pods: pd.DataFrame, since: pd.Timestamp) -> pd.DataFrame:
-    """Return the events of pods that were made in the place of others since then."""
+def _made_anew(
+    context: Context, pods: pd.DataFrame, workloads: pd.DataFrame, since: pd.Timestamp
+) -> tuple[pd.DataFrame, int]:
+    """Return the events of pods that were made since then, and how many of them nothing asked for.
+
+    A revision that is rolled out makes as many pods as are wanted, and scaling up the difference;
+    one that is rolled back makes them again.
+    """
     incident = context.incident
     sets = incident.rollouts.loc[incident.rollouts["role"] == "consumer"]
     events = incident.events
@@ -253,13 +264,11 @@ def _made_anew(context: Context, pods: pd.DataFrame, since: pd.Timestamp) -> pd.
         & events["name"].isin({*sets["replica_set"].dropna(), *pods["replica_set"].dropna()})
         & (events["timestamp"] >= since)
     ]
-    # while a revision is rolled out, or the Deployment scaled, pods are made for that
-    meant = [
-        *((at, at + ROLLOUT_MAKES) for at in sets["timestamp"]),
-        *((at - SCALING_MAKES, at + SCALING_MAKES) for at in scalings(context)["timestamp"]),
-    ]
-    free = [not any(begin <= at <= end for begin, end in meant) for at in made["timestamp"]]
-    return made.loc[pd.Series(free, index=made.index, dtype=bool)]
+    new = sets.loc[sets["timestamp"] >= since - ROLLOUT_BEFORE, "replica_set"].nunique()
+    scaled = scalings(context)
+    up = (scaled["now"] - scaled["was"]).loc[scaled["timestamp"] >= since - SCALING_MAKES]
+    asked = new * workloads["desired_replicas"].fillna(0).sum() + up.clip(lower=0).sum()
+    return made, max(0, int(made["count"].fillna(1).sum() - asked))
 
 
 def _ending(row: object) -> str:
@@ -496,7 +505,7 @@ def scalings(context: Context) -> pd.DataFrame:
     place = ["namespace", "name", "set"]
     rows["was"] = rows["was"].fillna(rows.groupby(place)["now"].shift())
     first = rows.groupby(place)["timestamp"].transform("min") == rows["timestamp"]
-    made = first & ~(rows["was"] > 0)
+    made = first & rows["now"].notna() & ~(rows["was"] > 0)
     sets = rows[[*place, "timestamp"]]
     rolled = [
         bool(

@@ -204,6 +204,10 @@ def _slowed(
 ) -> Check:
     before, now, produced = rates
     source, query = context.history_source, context.history_query
+    if np.isnan(before) or np.isnan(now):
+        return not_checked(
+            "consumption_slowed", "There is no reading rate on both sides of the onset to compare."
+        )
     if stopped.outcome == "present" or not before > 0:
         return absent(
             "consumption_slowed",

@@ -286,19 +286,122 @@ def test_scaling_long_before_the_onset_did_not_bring_it():
     assert consumers(made)["scaled_near_onset"].outcome == "absent"
 
 
+SET = str(SLOW.rollouts["replica_set"].iloc[0])
+OLD, NEW = SET, "control-plane-api-new"
+
+
+def scaled(second: float, text: str, **values):
+    return event(
+        second,
+        kind="Deployment",
+        name="control-plane-api",
+        reason="ScalingReplicaSet",
+        message=text,
+        **values,
+    )
+
+
 def test_what_a_rollout_scales_is_no_scaling():
     at = incidents.FAULT - 10
+    down = scaled(at, f"Scaled down replica set {OLD} from 3 to 2")
+    made = incidents.added(asked(SLOW), "events", down)
+    assert consumers(made)["scaled_near_onset"].outcome == "present"
+    made = incidents.added(made, "events", scaled(at, f"Scaled up replica set {NEW} from 0 to 1"))
+    assert consumers(made)["scaled_near_onset"].outcome == "absent"
+    assert consumers(made)["pods_unavailable"].outcome == "absent"
+
+
+def test_the_replicas_that_a_deployment_is_made_with_are_no_scaling():
+    made = scaled(incidents.FAULT - 10, f"Scaled up replica set {OLD} from 0 to 3")
+    assert (
+        consumers(incidents.added(asked(SLOW), "events", made))["scaled_near_onset"].outcome
+        == "absent"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Scaled down replica set {OLD} from 3 to 1",
+        # Kubernetes 1.23 to 1.26
+        f"Scaled down replica set {OLD} to 1 from 3",
+    ],
+)
+def test_replicas_taken_away_at_the_onset_are_missed_though_all_that_are_wanted_are_ready(text):
+    made = incidents.added(asked(SLOW), "events", scaled(incidents.FAULT - 10, text))
+    (found,) = consumers(made)["pods_unavailable"].findings
+    assert "scaled down from 3 to 1 replicas" in found.statement
+    assert (found.value, found.baseline) == (1, 3)
+
+
+def test_replicas_that_were_taken_away_and_came_back_are_not_missed():
+    made = incidents.added(
+        asked(SLOW),
+        "events",
+        scaled(incidents.FAULT - 30, f"Scaled down replica set {OLD} from 3 to 2"),
+        scaled(incidents.FAULT - 10, f"Scaled up replica set {OLD} from 2 to 3"),
+    )
+    assert consumers(made)["pods_unavailable"].outcome == "absent"
+
+
+def ended_again(code: int):
+    return asked(
+        ended(
+            incidents.moment(incidents.FAULT + 300),
+            last_exit_code=code,
+            restart_count=3,
+            state="waiting",
+            state_reason="CrashLoopBackOff",
+            ready=False,
+        )
+    )
+
+
+@pytest.mark.parametrize("code", [0, 143])
+def test_a_container_that_ends_in_order_again_and_again_comes_and_goes_and_fails_in_nothing(code):
+    seen = consumers(ended_again(code))
+    assert seen["pods_come_and_go"].outcome == "present"
+    assert seen["containers_failing"].outcome == "absent"
+    assert seen["pods_unavailable"].outcome == "absent"
+
+
+def test_a_container_that_ends_with_an_error_fails_and_does_not_come_and_go():
+    seen = consumers(ended_again(1))
+    assert seen["pods_come_and_go"].outcome == "absent"
+    assert seen["containers_failing"].outcome == "present"
+
+
+def created(count: int, since: float = incidents.FAULT, name: str = SET):
+    return [
+        event(
+            since + 20 * n,
+            kind="ReplicaSet",
+            name=name,
+            reason="SuccessfulCreate",
+            message=f"Created pod: {name}-{n}",
+        )
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("count", "outcome"), [(2, "absent"), (3, "present")])
+def test_pods_that_are_made_anew_without_a_rollout_come_and_go(count, outcome):
+    made = incidents.added(asked(SLOW), "events", *created(count))
+    assert consumers(made)["pods_come_and_go"].outcome == outcome
+
+
+def test_the_pods_of_a_rollout_do_not_come_and_go_and_those_of_its_undoing_do():
     rolled = {
         **SLOW.rollouts.iloc[0].to_dict(),
-        "timestamp": incidents.moment(at - 20),
-        "replica_set": "control-plane-api-new",
+        "timestamp": incidents.moment(incidents.FAULT - 10),
+        "replica_set": NEW,
         "revision": 9,
     }
-    scaled = event(at, kind="Deployment", name="control-plane-api", reason="ScalingReplicaSet")
-    made = incidents.added(asked(SLOW), "events", scaled)
-    assert consumers(made)["scaled_near_onset"].outcome == "present"
-    made = incidents.added(made, "rollouts", rolled)
-    assert consumers(made)["scaled_near_onset"].outcome == "absent"
+    made = incidents.added(asked(SLOW), "rollouts", rolled)
+    made = incidents.added(made, "events", *created(3, name=NEW))
+    assert consumers(made)["pods_come_and_go"].outcome == "absent"
+    made = incidents.added(made, "events", *created(3, incidents.FAULT + 100))
+    assert consumers(made)["pods_come_and_go"].outcome == "present"
 
 
 def test_without_the_question_scaling_is_not_checked():

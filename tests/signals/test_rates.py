@@ -21,7 +21,10 @@ def flows(kind: str) -> dict:
     ("kind", "seen"),
     [
         ("calm", set()),
-        ("spike", {"production_spike", "consumption_at_capacity"}),
+        (
+            "spike",
+            {"production_spike", "production_multiplied", "consumption_at_capacity"},
+        ),
         ("slow", {"consumption_slowed"}),
         ("down", {"consumption_stopped"}),
         ("network", {"consumption_stopped"}),

@@ -108,7 +108,10 @@ def alone(kind: str) -> Incident:
     [
         ("slow", {"consumption_slowed"}),
         ("still", {"consumption_stopped"}),
-        ("spike", {"production_spike", "consumption_at_capacity"}),
+        (
+            "spike",
+            {"production_spike", "production_multiplied", "consumption_at_capacity"},
+        ),
         ("poison", set()),
         ("calm", set()),
     ],

@@ -853,6 +853,16 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "does so just when it is asked. A slow machine or a long way can look like it.",
     ),
     EvidenceKind(
+        "brokers_well",
+        "brokers_well",
+        "Are the brokers as before by their metrics, by how soon these come, and by their answers?",
+        _BOTH,
+        {_BO: "--"},
+        "The same questions as for the brokers' trouble, with none of it seen.",
+        seen_anyway=COMMON,
+        reason="Each look alone misses some overload; together they leave little room for one.",
+    ),
+    EvidenceKind(
         "neighbours_lag_too",
         "neighbours",
         "Did other, independent groups begin to fall behind at the same time?",

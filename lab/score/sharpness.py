@@ -1,6 +1,7 @@
-"""What ``lagkit.ranking.SHARPNESS`` was chosen by: log-loss per confidence and exponent.
+"""What exponents on the evidence a split asks for: log-loss per confidence and exponent.
 
-Of the calibration split and its spoiled copies alone. The confidence does not depend on the
+Of the calibration split and its spoiled copies alone. Rules that were mended on a split are surer on
+it than they should be: what ``lagkit.ranking.SHARPNESS`` was chosen by stands there. The confidence does not depend on the
 exponent, so that each of the three is chosen by itself.
 """
 
@@ -22,7 +23,7 @@ from lagkit import ranking
 from lagkit.causes import catalogue
 from lagkit.model import Confidence
 
-EXPONENTS = (0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5)
+EXPONENTS = (0.6, 0.85, 1.0, 1.2, 1.5, 1.8, 2.5)
 GRADES: tuple[Confidence, ...] = get_args(Confidence)
 Judged = tuple[bool, Confidence, list[list[float]]]
 """Whether nothing was taken away, the confidence, and the folded forecast at each exponent."""

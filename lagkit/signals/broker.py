@@ -50,9 +50,9 @@ _BAD_COUNTS = ("under_replicated_partitions", "offline_partitions")
 
 def brokers_and_neighbours(context: Context) -> Iterator[Check]:
     """Answer whether brokers are unwell or late, neighbours suffer, or a quota holds back."""
-    yield _degraded(context)
-    yield _scraped_late(context)
-    yield _answers_late(context)
+    looks = [_degraded(context), _scraped_late(context), _answers_late(context)]
+    yield from looks
+    yield _well(*looks)
     yield _neighbours(context)
     yield _throttled(context)
 
@@ -89,6 +89,29 @@ def _scraped_late(context: Context) -> Check:
         f"The brokers' metrics took {worst:.2g} s to collect at most.",
         "prometheus",
         queries_of(rows),
+    )
+
+
+def _well(degraded: Check, scraped: Check, answers: Check) -> Check:
+    """Answer whether the brokers are as before in all that was looked at: a sign of its own.
+
+    Each look alone misses some overload: together they leave little room for one.
+    """
+    kind = "brokers_well"
+    looks = (degraded, scraped, answers)
+    if any(look.outcome == "present" for look in looks):
+        return absent(kind, "They are not.", "prometheus")
+    missing = [look for look in (degraded, scraped) if look.outcome == "not_checked"]
+    if missing:
+        return not_checked(kind, missing[0].reason, missing[0].source)
+    return present(
+        kind,
+        Finding(
+            kind,
+            " ".join(look.reason for look in looks if look.outcome == "absent").rstrip("."),
+            "prometheus",
+            scraped.query,
+        ),
     )
 
 

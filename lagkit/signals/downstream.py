@@ -151,6 +151,21 @@ def work_goes_on(context: Context) -> Check:
     return absent(kind, f"{'; '.join(told)}.", "downstream", query)
 
 
+def work_share(context: Context) -> float | None:
+    """Return how many jobs there are now, of those before the onset; None if nobody counts them."""
+    shares = []
+    for _, rows in context.incident.jobs.groupby("target"):
+        later = rows.loc[rows["timestamp"] >= context.onset_at]
+        before = _jobs_per_second(rows.loc[rows["timestamp"] < context.onset_earliest])
+        now = _jobs_per_second(later)
+        if before is not None and now is not None:
+            shares.append(now / before)
+        elif before is not None and len(later) < _MIN_JOBS:
+            # the newest are listed first: there are no others
+            shares.append(0.0)
+    return max(shares, default=None)
+
+
 def _jobs_per_second(jobs: pd.DataFrame) -> float | None:
     numbered = jobs.assign(number=pd.to_numeric(jobs["job_id"], errors="coerce"))
     numbered = numbered.dropna(subset=["number"]).sort_values("timestamp")

@@ -11,14 +11,16 @@ import pandas as pd
 from lagkit.model import Check, Finding, SourceName
 from lagkit.monitoring import BLIND_TO_KIP848
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
-from lagkit.signals.downstream import work_goes_on
+from lagkit.signals.downstream import work_goes_on, work_share
 from lagkit.signals.log_patterns import says
 from lagkit.signals.pod_metrics import unsteady
 from lagkit.signals.pods import come_and_go, ran_on, scaled_down
-from lagkit.signals.rates import on_places
+from lagkit.signals.rates import STOPPED_RATIO, on_places
 from lagkit.signals.snapshots import demand_and_supply_now
 from lagkit.signals.thresholds import SLOWED_RATIO
 
+STILL_SAMPLES = 3
+"""Samples without a commit that the rare commit of a slow group does not leave."""
 CHURN_CHANGES = 3
 """Membership changes after the onset that a single restart or rollout step does not make."""
 BURST = pd.Timedelta("15s")
@@ -450,6 +452,8 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
         return absent(kind, why, missing.source, missing.query)
     if why := _incomplete(context, missing, churn):
         return absent(kind, why, missing.source, missing.query)
+    if _stands_still(context, shares.consume_baseline):
+        return _slower_by_its_work(context, kind, where)
     return present(
         kind,
         Finding(
@@ -462,6 +466,41 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
             value=shares.consume_now,
             baseline=shares.consume_baseline,
             unit="messages/s",
+        ),
+    )
+
+
+def _stands_still(context: Context, usual: float) -> bool:
+    """Tell whether nothing is committed any more of what is behind."""
+    flow = context.flow.group if context.flow.lagging is None else context.flow.lagging.group
+    last = flow["consume_per_second"].dropna().tail(STILL_SAMPLES)
+    return len(last) > 0 and bool((last <= STOPPED_RATIO * usual).all())
+
+
+def _slower_by_its_work(context: Context, kind: str, where: str) -> Check:
+    """Answer for a group that commits nothing: only what it does can tell whether it is slow."""
+    if where:
+        why = f"It is not read slower: the group reads{where} nothing at all."
+        return absent(kind, why, context.history_source, context.history_query)
+    share = work_share(context)
+    if share is None:
+        return not_checked(
+            kind, "The group commits nothing, and nothing counts what it handles.", "downstream"
+        )
+    told = f"the group commits nothing, and its downstream gets {share:.0%} of the jobs of before"
+    if share <= STOPPED_RATIO:
+        return absent(kind, f"T{told[1:]}: it does not work slower, it has stopped.", "downstream")
+    return present(
+        kind,
+        Finding(
+            kind,
+            f"all members are there, yet {told}",
+            "downstream",
+            queries_of(context.incident.jobs),
+            onset=context.onset_at,
+            value=share,
+            baseline=1.0,
+            unit="of the jobs before",
         ),
     )
 

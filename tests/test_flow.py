@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from replayed_queue import START, TOPIC, moment, offsets, queue
 
 from lagkit import flow, frames
+from lagkit.flow.status import comes_back
 
 SECONDS = np.arange(0, 601, 30)
 
@@ -716,6 +717,26 @@ def test_state_of_a_group_that_is_well() -> None:
     cleaned = group(RATE, capacity())
     drained = flow.drain(cleaned, end=moment(N))
     assert flow.state(flow.group_flow(cleaned), None, drained) == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("lag", "known"),
+    [
+        # committed by the thousand: up, and down at once
+        ([20, 20, 300, 600, 150, 400, 700, 100, 350, 600], True),
+        # the last tooth is higher than all before it
+        ([20, 20, 300, 600, 150, 400, 700, 100, 700, 1400], False),
+        # once may be a rebalance that was waited for
+        ([20, 20, 300, 600, 150, 300, 400], False),
+        # a backlog that is worked off falls in steps
+        ([20, 900, 800, 700, 600, 500, 400, 300], False),
+        ([np.nan, np.nan], False),
+    ],
+)
+def test_a_saws_tooth_is_known_by_those_it_has_come_back_from(
+    lag: list[float], known: bool
+) -> None:
+    assert comes_back(np.array(lag, dtype="float64")) is known
 
 
 def test_state_of_a_backlog_that_neither_grows_nor_shrinks() -> None:

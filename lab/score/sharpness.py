@@ -1,8 +1,8 @@
 """What exponents on the evidence a split asks for: log-loss per confidence and exponent.
 
-Of the calibration split and its spoiled copies alone. Rules that were mended on a split are surer on
-it than they should be: what ``lagkit.ranking.SHARPNESS`` was chosen by stands there. The confidence does not depend on the
-exponent, so that each of the three is chosen by itself.
+Of the calibration split and its spoiled copies alone. Rules that were mended on a split are surer
+on it than they should be; what ``lagkit.ranking.SHARPNESS`` was chosen by stands there. The
+confidence does not depend on the exponent, so that each of the three is asked about by itself.
 """
 
 from __future__ import annotations

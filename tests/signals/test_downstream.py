@@ -199,3 +199,45 @@ def test_probes_of_ones_own_are_judged_without_an_entry_in_the_runbook():
     group = made.runbook.groups[0].model_copy(update={"downstream": ()})
     made = replace(made, runbook=made.runbook.model_copy(update={"groups": (group,)}))
     assert dependencies(made)["downstream_slow"].outcome == "present"
+
+
+# -- work that goes on
+
+
+def committing(incident, share: float):
+    """Return *incident* with only *share* of what it reads since the fault committed."""
+    table = incident.offsets
+    rows = []
+    for _, own in table.sort_values("timestamp").groupby(["topic", "partition"]):
+        own = own.copy()
+        since = own["timestamp"] >= incidents.moment(incidents.FAULT)
+        start = own.loc[~since, "committed_offset"].max()
+        own.loc[since, "committed_offset"] = (
+            start + ((own.loc[since, "committed_offset"] - start) * share).round()
+        )
+        own["lag"] = own["log_end_offset"] - own["committed_offset"] if "lag" in own else None
+        rows.append(own)
+    return incidents.with_tables(
+        incident, offsets=frames.normalise("offsets", pd.concat(rows)[table.columns])
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_jobs_that_go_on_while_commits_do_not_are_told(share):
+    made = committing(CALM, share)
+    check = dependencies(made)["work_goes_on"]
+    assert check.outcome == "present"
+    assert "before the onset" in check.findings[0].statement
+    assert check.findings[0].value == pytest.approx(check.findings[0].baseline, rel=0.2)
+
+
+def test_a_group_that_does_less_is_not_at_work_as_before():
+    assert dependencies(SLOW)["work_goes_on"].outcome == "absent"
+
+
+def test_without_numbers_of_jobs_nobody_knows_whether_work_goes_on():
+    made = committing(CALM, 0.0)
+    blind = incidents.edited(made, "jobs", job_id="not-a-number")
+    assert dependencies(blind)["work_goes_on"].outcome == "not_checked"
+    none = incidents.with_tables(made, jobs=frames.empty("jobs"))
+    assert dependencies(none)["work_goes_on"].outcome == "not_checked"

@@ -289,3 +289,104 @@ def test_members_that_were_scaled_away_left_no_pod_behind():
 def test_whether_containers_run_on_is_not_guessed():
     made = incidents.without(incidents.make("down"), "kubernetes")
     assert group(made)["cut_off_while_running"].outcome == "not_checked"
+
+
+def told_by(incident, kind: str):
+    return group(incident)[kind]
+
+
+def test_members_whom_the_brokers_refuse_a_right_are_not_slower():
+    text = "commit failed: KafkaError{code=GROUP_AUTHORIZATION_FAILED,val=30}"
+    made = incidents.saying(incidents.make("slow"), (incidents.FAULT + 40, 0, "ERROR", text))
+    check = told_by(made, "slower_with_all_members")
+    assert check.outcome == "absent"
+    assert "refuse" in check.reason
+
+
+def event(second: float, **values):
+    at = incidents.moment(second)
+    return {
+        "timestamp": at,
+        "first_at": at,
+        "namespace": "stoa-system",
+        "type": "Normal",
+        "count": 1,
+        "query_id": "kubernetes-92",
+        **values,
+    }
+
+
+def asked_for_events(incident, *events):
+    row = incident.queries.iloc[0].to_dict()
+    asked = {
+        **row,
+        "query_id": "kubernetes-92",
+        "source": "kubernetes",
+        "outcome": "ok",
+        "statement": "GET /api/v1/namespaces/stoa-system/events?limit=500",
+    }
+    return incidents.added(incidents.added(incident, "queries", asked), "events", *events)
+
+
+def test_pods_that_are_replaced_again_and_again_take_their_members_along():
+    name = str(incidents.make("slow").rollouts["replica_set"].iloc[0])
+    made = asked_for_events(
+        incidents.make("slow"),
+        *(
+            event(
+                incidents.FAULT + 20 * n,
+                kind="ReplicaSet",
+                name=name,
+                reason="SuccessfulCreate",
+                message=f"Created pod: {name}-{n}",
+            )
+            for n in range(4)
+        ),
+    )
+    check = told_by(made, "membership_churn")
+    assert check.outcome == "present"
+    assert "each leaves the group" in check.findings[0].statement
+    assert told_by(incidents.make("slow"), "membership_churn").outcome == "absent"
+
+
+def test_members_are_counted_against_the_replicas_that_were_taken_away():
+    name = str(incidents.make("slow").rollouts["replica_set"].iloc[0])
+    made = asked_for_events(
+        incidents.edited(
+            incidents.make("slow"), "group_history", member_count=float("nan"), state="Stable"
+        ),
+        event(
+            incidents.FAULT - 5,
+            kind="Deployment",
+            name="control-plane-api",
+            reason="ScalingReplicaSet",
+            message=f"Scaled down replica set {name} from 5 to 3",
+        ),
+    )
+    check = told_by(made, "members_missing")
+    assert check.outcome == "present"
+    assert "scaled down from 5 to 3 replicas" in check.findings[0].statement
+    assert told_by(made, "slower_with_all_members").outcome == "absent"
+
+
+@pytest.mark.parametrize(
+    ("jobs_each", "outcome"),
+    [(1, "present"), (0, "absent"), (None, "not_checked")],
+    ids=["some work", "no work", "nobody counts"],
+)
+def test_a_group_that_commits_nothing_is_slower_only_if_what_it_does_tells_so(jobs_each, outcome):
+    made = incidents.make("slow")
+    late = made.offsets["timestamp"] >= incidents.moment(incidents.FAULT)
+    offsets = made.offsets.copy()
+    still = offsets.loc[~late].groupby("partition")["committed_offset"].max()
+    offsets.loc[late, "committed_offset"] = offsets.loc[late, "partition"].map(still)
+    jobs = made.jobs.copy()
+    after_fault = jobs["timestamp"] >= incidents.moment(incidents.FAULT)
+    if jobs_each is None:
+        jobs = frames.empty("jobs")
+    elif not jobs_each:
+        jobs = jobs.loc[~after_fault]
+    made = incidents.with_tables(
+        made, offsets=frames.normalise("offsets", offsets), jobs=frames.normalise("jobs", jobs)
+    )
+    assert told_by(made, "slower_with_all_members").outcome == outcome

@@ -223,3 +223,20 @@ def test_one_snapshot_shows_no_pinned_offset_and_refutes_none():
     last = made.partitions.loc[made.partitions["timestamp"] == made.partitions["timestamp"].max()]
     check = anomalies(incidents.with_tables(made, partitions=last.reset_index(drop=True)))
     assert check["last_stable_offset_pinned"].outcome == "not_checked"
+
+
+def test_a_partition_of_a_killed_member_is_held_by_no_record():
+    made = incidents.make("poison_retry")
+    assert shape(made)["partition_frozen"].outcome == "present"
+    killed = incidents.edited(
+        made,
+        "pods",
+        lambda table: table["pod"] == incidents.PODS[0],
+        last_exit_code=137,
+        last_reason="OOMKilled",
+        last_finished_at=incidents.moment(incidents.FAULT + 60),
+        restart_count=3,
+    )
+    check = shape(killed)["partition_frozen"]
+    assert check.outcome == "not_checked"
+    assert "killed (exit code 137)" in check.reason

@@ -207,6 +207,31 @@ def test_correlated_evidence_is_capped_as_a_group(groups, nats):
     assert math.log(found["a"] / found["c"]) == pytest.approx(sharpness * nats, abs=0.01)
 
 
+def test_forms_of_a_cause_that_are_not_seen_speak_against_it_by_so_much_together():
+    forms = tuple(
+        EvidenceKind(f"form-{n}", f"g{n}", "?", ("kafka",), {"a": "*"}, seen_anyway=USUAL)
+        for n in range(6)
+    )
+    catalogue = Catalogue((Cause("a", "A", ""), Cause("b", "B", ""), *FALLBACK), forms)
+
+    def odds(unseen_forms: int, sharpness: float = 1.0) -> float:
+        checks = [
+            unseen(form.id) if n < unseen_forms else blind(form.id) for n, form in enumerate(forms)
+        ]
+        tuning = ranking.Tuning(sharpness=dict.fromkeys(ranking.SHARPNESS, sharpness))
+        found = ranking.rank(
+            checks, catalogue, ratings={}, onset=ONSET, step_seconds=STEP, tuning=tuning
+        )
+        one = probabilities(found)
+        return math.log(one["a"] / one["b"])
+
+    one_form = math.log((1 - LEVELS["*"]) / (1 - USUAL))
+    assert odds(1) == pytest.approx(one_form)
+    assert odds(3) == pytest.approx(3 * one_form)
+    assert odds(6) == pytest.approx(-ranking.FORMS_CAP_NATS)
+    assert 6 * one_form < -ranking.FORMS_CAP_NATS
+
+
 def test_swapping_the_evidence_of_two_causes_swaps_their_ranks():
     causes = (Cause("a", "A", ""), Cause("b", "B", ""), *FALLBACK)
     kinds = (

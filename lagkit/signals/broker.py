@@ -86,7 +86,7 @@ def _scraped_late(context: Context) -> Check:
     worst = float(rows.loc[rows["timestamp"] >= context.onset_earliest, "value"].max())
     return absent(
         kind,
-        f"The brokers' metrics took {worst:.2g} s to collect at most.",
+        f"Prometheus had these within {worst:.2g} s.",
         "prometheus",
         queries_of(rows),
     )
@@ -104,15 +104,9 @@ def _well(degraded: Check, scraped: Check, answers: Check) -> Check:
     missing = [look for look in (degraded, scraped) if look.outcome == "not_checked"]
     if missing:
         return not_checked(kind, missing[0].reason, missing[0].source)
-    return present(
-        kind,
-        Finding(
-            kind,
-            " ".join(look.reason for look in looks if look.outcome == "absent").rstrip("."),
-            "prometheus",
-            scraped.query,
-        ),
-    )
+    told = "; ".join(look.reason.rstrip(".") for look in (scraped, answers) if look.reason)
+    statement = f"the brokers are as before by their metrics. {told}"
+    return present(kind, Finding(kind, statement, "prometheus", scraped.query))
 
 
 def _replicas(own: pd.DataFrame) -> list[Finding]:

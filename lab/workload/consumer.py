@@ -21,8 +21,6 @@ COMMIT_LOWEST            this release forgets to commit any but the lowest of it
 WORK_SECONDS, WORK_CPU_SECONDS
                          what this release does itself for each record: waiting, computing
 WARM_UP_SECONDS          what it loads before it handles records of newly assigned partitions
-RECYCLE_RECORDS          ends in order after so many records, or up to half of it less, so that not
-                         all end together
 KEEP_BYTES               what this release keeps in memory of each record while it is behind,
                          with KEEP_ALWAYS of every record
 NOISE_SECONDS            a harmless warning so often
@@ -43,7 +41,6 @@ import http.client
 import json
 import logging
 import os
-import random
 import signal
 import sys
 import time
@@ -124,7 +121,6 @@ class Settings:
     keep_bytes: int = 0
     keep_always: bool = False
     noise_seconds: float = 0.0
-    recycle_records: int = 0
 
 
 def settings(env: Mapping[str, str]) -> Settings:
@@ -177,7 +173,6 @@ def settings(env: Mapping[str, str]) -> Settings:
         keep_bytes=int(env.get("KEEP_BYTES", "0")),
         keep_always=bool(env.get("KEEP_ALWAYS")),
         noise_seconds=float(env.get("NOISE_SECONDS", "0")),
-        recycle_records=int(env.get("RECYCLE_RECORDS", "0")),
     )
 
 
@@ -326,9 +321,6 @@ class Worker:
             Awx(config.awx_url, config.awx_token, config.awx_timeout) if config.awx_url else None
         )
         self._uncommitted: dict[Place, int] = {}
-        self._handled = 0
-        most = config.recycle_records
-        self._last_record = random.randint(most // 2, most)
         self._handled_since_commit = 0
         self._committed_at = time.monotonic()
         self._retry_at: dict[Place, float] = {}
@@ -412,10 +404,6 @@ class Worker:
         self._report_seconds += time.monotonic() - began
         self._report_awx += awx_seconds
         self._last = where
-        self._handled += 1
-        if self._handled == self._last_record:
-            LOG.info("handled %d records, ending to be started afresh", self._handled)
-            self.stop()
 
     def _work(self, request: Mapping[str, Any]) -> None:
         """Do what this release does itself for a record."""

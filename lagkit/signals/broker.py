@@ -83,10 +83,12 @@ def _scraped_late(context: Context) -> Check:
     findings = _metrics(context, kind, rows)
     if findings:
         return present(kind, *findings)
-    worst = float(rows.loc[rows["timestamp"] >= context.onset_earliest, "value"].max())
+    since = rows.loc[rows["timestamp"] >= context.onset_earliest, "value"].dropna()
+    if since.empty:
+        return not_checked(kind, "No scrape of the brokers since the onset is known.")
     return absent(
         kind,
-        f"Prometheus had these within {worst:.2g} s.",
+        f"Prometheus had these within {since.max():.2g} s.",
         "prometheus",
         queries_of(rows),
     )

@@ -51,7 +51,11 @@ def _multiplied(spike: Check) -> Check:
         return absent(
             kind, f"It is {times:.1f} times as much as before.", spike.source, spike.query
         )
-    statement = f"{times:.3g} times as much is produced as before"
+    statement = (
+        f"{times:,.1f} times as much is produced as before"
+        if finding.baseline
+        else "nothing was produced before"
+    )
     return present(kind, replace(finding, id=kind, statement=statement))
 
 
@@ -176,7 +180,7 @@ def _capacity(
             "consumption_at_capacity",
             Finding(
                 "consumption_at_capacity",
-                f"the group reads{where} {now / before:.2g} times its usual rate "
+                f"the group reads{where} {now / before:.2f} times its usual rate "
                 f"({quantity(now)}/s) and still falls behind",
                 source,
                 query,

@@ -12,6 +12,7 @@ import pytest
 
 from lagkit import frames, runbook
 from lagkit.causes import Extension, catalogue
+from lagkit.evidence import EXACT
 from lagkit.incident import Incident, open_incident
 from lagkit.investigation import investigate
 from lagkit.measurement import clean_history, measure
@@ -526,8 +527,9 @@ def house_cause(monkeypatch):
     """Install a cause with a signal through the entry point machinery."""
     from test_causes import WEATHER, Point
 
-    def install(signal):
-        extension = Extension(WEATHER.cause, WEATHER.evidence, signal, "high")
+    def install(signal, **changes):
+        kinds = tuple(replace(kind, **changes) for kind in WEATHER.evidence)
+        extension = Extension(WEATHER.cause, kinds, signal, "high")
         monkeypatch.setattr(
             "importlib.metadata.entry_points", lambda **_: (Point("weather", extension),)
         )
@@ -538,18 +540,18 @@ def house_cause(monkeypatch):
     catalogue.cache_clear()
 
 
-def test_a_users_signal_can_name_a_users_cause(house_cause):
+def test_a_users_signal_can_name_a_users_cause_by_what_chance_does_not_imitate(house_cause):
     from lagkit.model import Finding
     from lagkit.signals import present
 
-    house_cause(
-        lambda context: [
-            present(
-                "rain",
-                Finding("rain", "it rains", "downstream", "downstream-01", onset=context.onset_at),
-            )
-        ]
-    )
+    def rains(context):
+        told = Finding("rain", "it rains", "downstream", "downstream-01", onset=context.onset_at)
+        return [present("rain", told)]
+
+    # where nothing else was looked at, an everyday sign is no verdict
+    house_cause(rains)
+    assert investigate(nothing()).verdict.verdict.cause == "unknown"
+    house_cause(rains, seen_anyway=EXACT)
     verdict = investigate(nothing()).verdict
     assert verdict.verdict.cause == "bad_weather"
     assert verdict.cause("bad_weather").evidence_for[0].statement == "it rains"

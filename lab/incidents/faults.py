@@ -73,12 +73,12 @@ class Bench:
             "KAFKA_TOPIC": scenarios.TOPIC,
             "KAFKA_GROUP": scenarios.GROUP,
             "AWX_URL": f"http://127.0.0.1:{stack.awx_port}",
-            **release.environment,
         }
         if stack.secured:
             # this listener is not behind the proxy
             environment["KAFKA_BOOTSTRAP"] = stack.kafka.sasl_bootstrap
             environment |= security.login(stack.folder / security.FOLDER, security.WORKER)
+        environment |= release.environment
         document = manifests.consumer(
             stack.python,
             environment,
@@ -694,12 +694,15 @@ def toxic(
     broker: int | None = None,
     share: float = 1.0,
     every: float = 0.0,
+    on: float = 0.0,
+    off: float = 0.0,
     ways: Sequence[str] = ("downstream", "upstream"),
 ) -> Mapping[str, Any]:
     """Put a toxic between the workers and the brokers; toxiproxy knows the kinds and *ways*.
 
     Only a *share* of the connections gets it. Which ones is decided when a connection is made or
     the toxic put there: with *every* it is put there again so often, and nobody is spared for long.
+    With *on* and *off* it comes and goes.
     """
     stack = bench.stack
     names = [n.name for n in stack.kafka.nodes] if broker is None else [_broker(bench, broker)]
@@ -711,17 +714,23 @@ def toxic(
         for name, stream in places:
             stack.toxiproxy.add(name, kind, attributes, stream=stream, toxicity=share)
 
+    def take() -> None:
+        for name, stream in places:
+            stack.toxiproxy.remove(name, kind, stream)
+
     put()
-    if every:
+    if every or on:
 
         def again(stop: threading.Event) -> None:
-            while not stop.wait(every):
-                for name, stream in places:
-                    stack.toxiproxy.remove(name, kind, stream)
+            while not stop.wait(every or on):
+                take()
+                if stop.wait(off):
+                    return
                 put()
 
         bench.meanwhile("toxic", again)
-    return {"kind": kind, "brokers": names, "share": share, "every": every, **attributes}
+    told = {"share": share, "every": every, **({"on": on, "off": off} if on else {})}
+    return {"kind": kind, "brokers": names, **told, **attributes}
 
 
 @fault

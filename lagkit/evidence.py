@@ -65,6 +65,9 @@ class EvidenceKind:
     """How long after its cause began this may first be seen: session timeouts, commit intervals."""
     seen_anyway: float = USUAL
     """The rate of distractors: how often this is seen though nothing it points to is at work."""
+    accounts_for_lag: bool = False
+    """Whether it is arithmetic that accounts for the backlog from the onset on: what is seen to
+    begin only after that did not begin the lag."""
     reason: str = ""
     """Why the levels are as they are."""
 
@@ -134,12 +137,13 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         },
         how_to_check="Compare two readings of the topic's log end offsets, a minute apart.",
         seen_anyway=RARE,
+        accounts_for_lag=True,
         reason="Ends of the log are counted by the broker; a group that is down or slow "
         "changes nothing about them.",
     ),
     EvidenceKind(
         "production_multiplied",
-        "demand",
+        "demand_size",
         "Is it several times as much that is produced?",
         _PROM,
         {_MS: "*", _UP: "--", _KS: "--"},
@@ -184,6 +188,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _PM: "+",
             _NW: "+",
             _CD: "+",
+            _RL: "+",
             _MS: "--",
             _UP: "-",
             _HT: "-",
@@ -202,7 +207,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {
             _CD: "+",
             _NW: "+",
-            _RB: "o",
+            _RL: "+",
             _SP: "+",
             _BO: "+",
             _HT: "+",
@@ -365,6 +370,32 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         how_to_check="Run rpk group describe twice, a minute apart.",
         reason="A cause at work would keep the backlog growing.",
     ),
+    EvidenceKind(
+        "over_in_time",
+        "over",
+        "Is the backlog gone, or going, before any promise was broken?",
+        _PROM,
+        {
+            _NO: "++",
+            _CD: "--",
+            _SP: "--",
+            _MS: "--",
+            _RB: "--",
+            _BO: "--",
+            _PM: "--",
+            _NW: "--",
+            _KS: "--",
+            _UP: "--",
+            _HT: "--",
+            _QT: "--",
+            _RL: "--",
+            _OR: "--",
+            _UK: "-",
+        },
+        how_to_check="Compare the age of the oldest unread record with the promise, now and since.",
+        seen_anyway=RARE,
+        reason="Whatever it was, it is over and nobody had to wait: no incident.",
+    ),
     # -- the group
     EvidenceKind(
         "members_missing",
@@ -398,7 +429,6 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {
             _NW: "+",
             _SP: "+",
-            _RB: "o",
             _BO: "o",
             _CD: "-",
             _PM: "-",
@@ -412,6 +442,31 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         delay_seconds=60,
         reason="Who crashed or was scaled away takes the container along; one that hangs does "
         "not, nor one that waits for longer than its poll interval.",
+    ),
+    EvidenceKind(
+        "only_the_way_is_left",
+        "cut_off_alone",
+        "Are members gone that run and are busy, and get no work done, while brokers and "
+        "downstream are well?",
+        (*_BOTH, "downstream"),
+        {
+            _NW: "*",
+            _CD: "-",
+            _SP: "--",
+            _PM: "-",
+            _RB: "-",
+            _BO: "-",
+            _MS: "-",
+            _KS: "-",
+            _UP: "-",
+            _HT: "-",
+            _QT: "-",
+        },
+        "From a member's machine: can it reach every broker it is told of?",
+        delay_seconds=60,
+        seen_anyway=RARE,
+        reason="Who runs, uses CPU and is not in the group is kept from it; what else keeps it "
+        "shows at one of the two ends. A right that was taken away does not.",
     ),
     EvidenceKind(
         "membership_churn",
@@ -434,6 +489,29 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Read the members' logs for assigned/revoked lines.",
         delay_seconds=60,
         reason="What comes and goes again and again; it is also what most other causes end in.",
+    ),
+    EvidenceKind(
+        "churn_by_itself",
+        "churn_alone",
+        "Do members come and go although nothing else is wrong?",
+        (*_BOTH, *_K8S),
+        {
+            _RB: "*",
+            _CD: "-",
+            _PM: "-",
+            _SP: "-",
+            _NW: "-",
+            _BO: "-",
+            _MS: "-",
+            _KS: "-",
+            _UP: "-",
+            _HT: "-",
+            _QT: "-",
+        },
+        "Read the members' logs for assigned/revoked lines, and for what comes before them.",
+        delay_seconds=60,
+        seen_anyway=RARE,
+        reason="Churn is what most causes end in, and each of them is seen itself, as a rule.",
     ),
     EvidenceKind(
         "members_leave_at_once",
@@ -507,7 +585,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "pods_come_and_go",
         "pods_churn",
         "Do the consumer's containers end in order, or pods give way to others, again and again?",
-        _K8S,
+        (*_K8S, *_PROM),
         {_RB: "*", _CD: ".", _MS: "-", _KS: "-", _UP: "-", _HT: "-", _QT: "-"},
         "kubectl get pods: ages and restarts; the events of the ReplicaSet.",
         delay_seconds=60,
@@ -546,7 +624,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         {
             _CD: "*",
             _PM: "+",
-            _RB: "+",
+            _RB: "o",
             _BO: "-",
             _NW: "-",
             _KS: "-",
@@ -688,10 +766,12 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _UP: "--",
             _HT: "--",
             _QT: "--",
+            _UK: "o",
         },
         "Read the members' logs for authorization, SASL and TLS errors.",
         seen_anyway=EXACT,
-        reason="An access list is none of the causes: seen, it leads away from them all.",
+        reason="A right is none of the causes: refused, it leads away from them all. It is one of the "
+        "things that lag may come from and this table does not know.",
     ),
     EvidenceKind(
         "poll_interval_exceeded",
@@ -817,6 +897,25 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         seen_anyway=RARE,
         reason="Records that are handled as ever are neither slow nor out of reach: it is the "
         "commits that fail, or that nobody makes.",
+    ),
+    EvidenceKind(
+        "work_ended",
+        "work",
+        "Does the downstream, itself well, get no work any more?",
+        ("downstream",),
+        {
+            _SP: "--",
+            _MS: "--",
+            _PM: "-",
+            _KS: "--",
+            _UP: "--",
+            _QT: "-",
+        },
+        "List the downstream's newest jobs: when was the last one asked for?",
+        delay_seconds=60,
+        seen_anyway=COMMON,
+        reason="Who is slow still asks for work to be done, one job after the other; who is gone, "
+        "or gets no records, does not.",
     ),
     # -- brokers and neighbours
     EvidenceKind(

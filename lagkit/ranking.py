@@ -3,7 +3,8 @@
 The steps, in order, each a plain function of its inputs:
 
 1. every check becomes weights in nats per cause (``EvidenceKind.weight``); what was not
-   checked weighs nothing; what began too long after the lag counts little, it is an effect;
+   checked weighs nothing; what began too long after the lag counts little, it is an effect, and
+   so does all that began after it where arithmetic accounts for the lag;
 2. correlated kinds are added up per group and capped;
 3. a grounded cause may explain what it sets off (mechanism graph), so the cascade's entry is not
    outweighed by its own symptoms;
@@ -165,7 +166,8 @@ def rank(
         _with_mechanism(item, weighed, grounded, catalogue, tuning.set_off) for item in weighed
     ]
     own = _support([dict(item.own) for item in weighed], priors, weighed)
-    support = _support(helped, priors, weighed)
+    first = _of_the_beginning(helped, weighed, onset, step_seconds)
+    support = _support(first, priors, weighed)
 
     def probabilities_at(sharpness: float) -> dict[str, float]:
         return _gate(_posterior(priors, support, sharpness), grounded, tuning.verdict_from)
@@ -241,6 +243,27 @@ def _is_late(check: Check, onset: Onset | None, tolerance_seconds: float) -> boo
     if onset is None or not starts:
         return False
     return min(starts) > onset.latest + pd.Timedelta(tolerance_seconds, "s")
+
+
+def _of_the_beginning(
+    weights: Sequence[Mapping[str, float]],
+    weighed: Sequence[_Weighed],
+    onset: Onset | None,
+    step_seconds: float,
+) -> Sequence[Mapping[str, float]]:
+    """Let what began after an onset that is accounted for count as late, however soon it could."""
+    accounted = any(
+        item.kind.accounts_for_lag and item.check.outcome == "present" and not item.late
+        for item in weighed
+    )
+    if not accounted:
+        return weights
+    return [
+        {cause: LATE_FACTOR * nats for cause, nats in weight.items()}
+        if not item.late and _is_late(item.check, onset, 2 * step_seconds)
+        else weight
+        for item, weight in zip(weighed, weights, strict=True)
+    ]
 
 
 def _grounded(cause: str, weighed: Sequence[_Weighed]) -> bool:

@@ -8,8 +8,9 @@ present, absent (looked and did not see) or not checked (could not look).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from lagkit.measurement import Flow
     from lagkit.runbook import Group
 
+Answer = TypeVar("Answer")
 
+BURST = pd.Timedelta("15s")
+"""Lines about one rebalance come within this: a join waits for the slowest member's heartbeat."""
 SNAPSHOT_DELAY = pd.Timedelta("5min")
 """What was read up to this long after the window's end still shows the state at its end."""
 
@@ -36,6 +40,8 @@ class Context:
     """topic, partition → member_id, client_id, host, pod, joined_by (``lagkit.ownership``)."""
     group: Group
     """The group's entry in the runbook."""
+    answered: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What :func:`once` keeps."""
 
     @property
     def onset_at(self) -> pd.Timestamp:
@@ -48,6 +54,12 @@ class Context:
         """The earliest the lag may have begun."""
         onset = self.flow.onset
         return onset.earliest if onset is not None else self.incident.start
+
+    @property
+    def onset_latest(self) -> pd.Timestamp:
+        """The latest the lag may have begun; the start of the window if no onset was found."""
+        onset = self.flow.onset
+        return onset.latest if onset is not None else self.incident.start
 
     @property
     def history_source(self) -> SourceName:
@@ -94,6 +106,20 @@ class Context:
         return f"{source} gave no {what}." if what else f"{source} gave nothing on this."
 
 
+def once(question: Callable[[Context], Answer]) -> Callable[[Context], Answer]:
+    """Have *question* answered once for each context, whoever asks it again."""
+
+    @wraps(question)
+    def asked(context: Context) -> Answer:
+        name = f"{question.__module__}.{question.__qualname__}"
+        if name not in context.answered:
+            context.answered[name] = question(context)
+        answer: Answer = context.answered[name]
+        return answer
+
+    return asked
+
+
 def present(kind: str, *findings: Finding) -> Check:
     """Return the check of a kind that was seen; at least one finding."""
     first = findings[0]
@@ -108,6 +134,15 @@ def absent(kind: str, reason: str, source: SourceName, query: str = "") -> Check
 def not_checked(kind: str, reason: str, source: SourceName = "prometheus") -> Check:
     """Return the check of a kind that could not be looked for."""
     return Check(kind, "not_checked", reason=reason, source=source)
+
+
+def bursts(times: pd.Series[pd.Timestamp], apart: pd.Timedelta = BURST) -> int:
+    """Count moments: what several pods write about one rebalance is one, and so is one rollout."""
+    count, begun = 0, None
+    for moment in times.sort_values():
+        if begun is None or moment - begun > apart:
+            count, begun = count + 1, moment
+    return count
 
 
 def queries_of(*tables: pd.DataFrame) -> str:
@@ -155,9 +190,12 @@ def signals() -> tuple[Signal, ...]:
 
 def run(context: Context, catalogue: Catalogue) -> tuple[Check, ...]:
     """Run every signal; return one check per evidence kind of *catalogue*, in its order."""
+    from lagkit.signals.together import conclusions
+
     checks: dict[str, Check] = {}
     for signal in signals():
         checks |= {check.kind: check for check in signal(context)}
+    checks |= {check.kind: check for check in conclusions(checks)}
     failed = []
     for foreign in catalogue.signals:
         try:

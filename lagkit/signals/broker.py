@@ -50,9 +50,9 @@ _BAD_COUNTS = ("under_replicated_partitions", "offline_partitions")
 
 def brokers_and_neighbours(context: Context) -> Iterator[Check]:
     """Answer whether brokers are unwell or late, neighbours suffer, or a quota holds back."""
-    looks = [_degraded(context), _scraped_late(context), _answers_late(context)]
-    yield from looks
-    yield _well(*looks)
+    yield _degraded(context)
+    yield _scraped_late(context)
+    yield _answers_late(context)
     yield _neighbours(context)
     yield _throttled(context)
 
@@ -92,23 +92,6 @@ def _scraped_late(context: Context) -> Check:
         "prometheus",
         queries_of(rows),
     )
-
-
-def _well(degraded: Check, scraped: Check, answers: Check) -> Check:
-    """Answer whether the brokers are as before in all that was looked at: a sign of its own.
-
-    Each look alone misses some overload: together they leave little room for one.
-    """
-    kind = "brokers_well"
-    looks = (degraded, scraped, answers)
-    if any(look.outcome == "present" for look in looks):
-        return absent(kind, "They are not.", "prometheus")
-    missing = [look for look in (degraded, scraped) if look.outcome == "not_checked"]
-    if missing:
-        return not_checked(kind, missing[0].reason, missing[0].source)
-    told = "; ".join(look.reason.rstrip(".") for look in (scraped, answers) if look.reason)
-    statement = f"the brokers are as before by their metrics. {told}"
-    return present(kind, Finding(kind, statement, "prometheus", scraped.query))
 
 
 def _replicas(own: pd.DataFrame) -> list[Finding]:
@@ -202,7 +185,8 @@ def _abnormal(
     elif metric == _SCRAPE:
         bad = later.loc[values > max(SCRAPE_FLOOR_SECONDS, LATENCY_RATIO * usual)]
         peak = float(values.max())
-        text = f"Prometheus waited {peak:.1f} s for the metrics, before {usual:.2g} s,"
+        before_that = f" before {usual:.2g} s," if usual == usual else ""
+        text = f"Prometheus waited {peak:.1f} s for the metrics,{before_that}"
     else:
         return None
     # One sample is a hiccup of the scrape.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lagkit.model import Check, Finding
-from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals import Context, absent, not_checked, once, present, quantity, queries_of
 from lagkit.signals.thresholds import SLOWED_RATIO
 
 SLOWER_RATIO = 2.5
@@ -28,6 +28,10 @@ UNCOMMITTED_SHARE = 0.5
 """Of the work, what is committed is less: more than records that are handled twice."""
 GOES_ON_RATIO = 0.8
 """Of the jobs before: fewer, and the work itself is slower."""
+LAST_JOBS = pd.Timedelta("5s")
+"""What is still asked for when the lag has begun: records that were read before."""
+ENDED_SHARE = 0.05
+"""Of the jobs before: fewer are stragglers, or somebody else's."""
 _BAD_STATUS = ("failed", "error", "canceled")
 
 
@@ -35,12 +39,14 @@ def dependencies(context: Context) -> Iterator[Check]:
     """Answer whether the downstream is slow, or fails."""
     # probes of one's own need no entry in the runbook
     if not context.group.downstream and context.incident.downstream.empty:
-        for kind in ("downstream_slow", "downstream_failing", "work_goes_on"):
+        for kind in ("downstream_slow", "downstream_failing", "work_goes_on", "work_ended"):
             yield not_checked(kind, "The runbook names no downstream of this group.", "downstream")
         return
-    yield _slow(context)
-    yield _failing(context)
+    slow, failing = _slow(context), _failing(context)
+    yield slow
+    yield failing
     yield work_goes_on(context)
+    yield _work_ended(context, slow, failing)
 
 
 def _slow(context: Context) -> Check:
@@ -108,6 +114,7 @@ def _slow(context: Context) -> Check:
     return absent("downstream_slow", "; ".join(told) + ".", "downstream", query)
 
 
+@once
 def work_goes_on(context: Context) -> Check:
     """Answer whether records are handled as before, though fewer of them are committed.
 
@@ -121,8 +128,9 @@ def work_goes_on(context: Context) -> Check:
         return not_checked(kind, "There is no reading rate before the onset to compare with.")
     query = queries_of(jobs)
     committed = shares.consume_now / shares.consume_baseline
-    if not committed <= SLOWED_RATIO:
-        return absent(kind, "As much is committed as before.", "downstream", query)
+    if not 0 <= committed <= SLOWED_RATIO:
+        why = "As much is committed as before." if committed > 0 else "Offsets went back."
+        return absent(kind, why, "downstream", query)
     told = []
     for target, rows in jobs.groupby("target"):
         before = _jobs_per_second(rows.loc[rows["timestamp"] < context.onset_earliest])
@@ -151,16 +159,54 @@ def work_goes_on(context: Context) -> Check:
     return absent(kind, f"{'; '.join(told)}.", "downstream", query)
 
 
+def _work_ended(context: Context, slow: Check, failing: Check) -> Check:
+    """Answer whether nobody asks the downstream for anything any more, though it is well."""
+    kind, jobs = "work_ended", context.incident.jobs
+    if jobs.empty:
+        return not_checked(kind, context.gap("downstream"), "downstream")
+    query = queries_of(jobs)
+    for check in (failing, slow):
+        if check.outcome == "present":
+            return absent(kind, f"{check.findings[0].statement}.", "downstream", query)
+    if failing.outcome == "not_checked":
+        return not_checked(kind, failing.reason, failing.source)
+    share = work_share(context)
+    if share is None:
+        return not_checked(
+            kind, "Too few numbered jobs on both sides of the onset to compare.", "downstream"
+        )
+    told = f"the downstream is well and gets {share:.0%} of the jobs of before the onset"
+    waiting = jobs["elapsed_seconds"].isna() & ~jobs["status"].isin(_BAD_STATUS)
+    if share > ENDED_SHARE or waiting.any():
+        return absent(kind, f"T{told[1:]}.", "downstream", query)
+    return present(
+        kind,
+        Finding(
+            kind,
+            f"{told}: nobody asks it for more",
+            "downstream",
+            query,
+            onset=jobs["timestamp"].max(),
+            value=share,
+            baseline=1.0,
+            unit="of the jobs before",
+        ),
+    )
+
+
+@once
 def work_share(context: Context) -> float | None:
     """Return how many jobs there are now, of those before the onset; None if nobody counts them."""
     shares = []
     for _, rows in context.incident.jobs.groupby("target"):
+        earlier = rows.loc[rows["timestamp"] < context.onset_earliest]
         later = rows.loc[rows["timestamp"] >= context.onset_at]
-        before = _jobs_per_second(rows.loc[rows["timestamp"] < context.onset_earliest])
-        now = _jobs_per_second(later)
+        before, now = _jobs_per_second(earlier), _jobs_per_second(later)
         if before is not None and now is not None:
             shares.append(now / before)
-        elif before is not None and len(later) < _MIN_JOBS:
+            continue
+        later = rows.loc[rows["timestamp"] >= context.onset_latest + LAST_JOBS]
+        if len(rows) - len(later) >= _MIN_JOBS > len(later):
             # the newest are listed first: there are no others
             shares.append(0.0)
     return max(shares, default=None)

@@ -59,6 +59,8 @@ _LEFT_FOR = pd.Timedelta("30s")
 """What the coordinator says to a member that has left comes with its next commit or heartbeat."""
 ALL_AT_ONCE = pd.Timedelta("30s")
 """Sessions that end for one reason end within this: the usual ones last 6 to 45 s."""
+HUNG_UP = pd.Timedelta("30s")
+"""How long after a refusal the client's other complaints are about that: it tries again sooner."""
 _KINDS = (
     "same_record_fails",
     "transport_errors",
@@ -88,8 +90,11 @@ def members_words(context: Context) -> Iterator[Check]:
         logs,
         "transport_errors",
         # a refused call of the downstream in a "kafka worker"'s log is none of the broker's, and a
-        # broker that refuses a login or drops a silent member is there
-        _lost_brokers(messages) & ~_names_downstream(context, logs) & ~refused,
+        # broker that refuses a login is there, whatever is called down after that
+        _lost_brokers(messages)
+        & ~_names_downstream(context, logs)
+        & ~refused
+        & ~_soon_after(logs, refused, HUNG_UP),
         "transport",
         "lost connections or timeouts towards brokers",
     )
@@ -113,7 +118,8 @@ def members_words(context: Context) -> Iterator[Check]:
         repeats=1,
     )
     expired = says(messages, "session") | messages.str.contains(HEARTBEAT)
-    expired &= ~_left_by_itself(logs, polled)
+    # the coordinator knows a member no more that left because it polled too late
+    expired &= ~_soon_after(logs, polled, _LEFT_FOR)
     yield _repeated(
         context,
         logs,
@@ -137,17 +143,16 @@ def members_words(context: Context) -> Iterator[Check]:
     yield _downstream(context, logs)
 
 
-def _left_by_itself(logs: pd.DataFrame, polled: pd.Series[bool]) -> pd.Series[bool]:
-    """Tell which lines come after their member had left because it polled too late.
-
-    The coordinator knows it no more, and says so to its next commit: no session was lost.
-    """
+def _soon_after(
+    logs: pd.DataFrame, cause: pd.Series[bool], within: pd.Timedelta
+) -> pd.Series[bool]:
+    """Tell which lines come soon after one of *cause* of the same pod: they are its effect."""
     rows = logs[["pod", "timestamp"]].assign(line=range(len(logs))).sort_values("timestamp")
-    left = rows.loc[polled.to_numpy()[rows["line"]], ["pod", "timestamp"]]
+    causes = rows.loc[cause.to_numpy()[rows["line"]], ["pod", "timestamp"]]
     after = pd.merge_asof(
-        rows, left.assign(left=True), on="timestamp", by="pod", tolerance=_LEFT_FOR
+        rows, causes.assign(caused=True), on="timestamp", by="pod", tolerance=within
     )
-    known = after.set_index("line")["left"].notna().reindex(range(len(logs)))
+    known = after.set_index("line")["caused"].notna().reindex(range(len(logs)))
     return pd.Series(known.to_numpy(), index=logs.index)
 
 

@@ -10,10 +10,19 @@ import pandas as pd
 
 from lagkit.model import Check, Finding, SourceName
 from lagkit.monitoring import BLIND_TO_KIP848
-from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals import (
+    BURST,
+    Context,
+    absent,
+    bursts,
+    not_checked,
+    present,
+    quantity,
+    queries_of,
+)
 from lagkit.signals.downstream import work_goes_on, work_share
 from lagkit.signals.log_patterns import says
-from lagkit.signals.pod_metrics import unsteady
+from lagkit.signals.pod_metrics import fewer_running, idle, unsteady
 from lagkit.signals.pods import come_and_go, ran_on, scaled_down
 from lagkit.signals.rates import STOPPED_RATIO, on_places
 from lagkit.signals.snapshots import demand_and_supply_now
@@ -23,8 +32,6 @@ STILL_SAMPLES = 3
 """Samples without a commit that the rare commit of a slow group does not leave."""
 CHURN_CHANGES = 3
 """Membership changes after the onset that a single restart or rollout step does not make."""
-BURST = pd.Timedelta("15s")
-"""Lines about one rebalance come within this: a join waits for the slowest member's heartbeat."""
 MISSING_SHARE = 0.3
 """Members were missing if so in this share of the samples after the onset."""
 REBALANCING = ("PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling")
@@ -232,19 +239,10 @@ def _reads_now(context: Context) -> bool:
     return bool(len(rates) and rates.tail(4).mean() > 0)
 
 
-def _bursts(times: pd.Series[pd.Timestamp], apart: pd.Timedelta = BURST) -> int:
-    """Count rebalances by their log lines: several pods write several lines about one."""
-    count, begun = 0, None
-    for moment in times.sort_values():
-        if begun is None or moment - begun > apart:
-            count, begun = count + 1, moment
-    return count
-
-
 def _churn(context: Context, counts: pd.DataFrame) -> Check:
     """Answer whether members come and go; pods that do take their members along."""
     churn = _seen_churn(context, counts)
-    if churn.outcome == "present" or not len(context.incident.pods):
+    if churn.outcome == "present":
         return churn
     pods = come_and_go(context)
     if pods.outcome != "present":
@@ -391,11 +389,11 @@ def _sampled_churn(context: Context, counts: pd.DataFrame) -> Check:
     lines = context.consumer_logs
     lines = lines.loc[lines["timestamp"] >= since]
     words = lines.loc[lines["message"].str.contains(_REBALANCE_WORDS, regex=True)]
-    bursts = _bursts(words["timestamp"])
+    logged = bursts(words["timestamp"])
     sampled = recent.loc[states.index[unstable], "timestamp"]
     # one source misses what the other saw: scrapes are seldom, and a pod's log goes with the pod
     apart = max(BURST, pd.Timedelta(context.flow.step_seconds, "s"))
-    separate = _bursts(pd.concat([words["timestamp"], sampled]), apart)
+    separate = bursts(pd.concat([words["timestamp"], sampled]), apart)
     counted = bool(recent["member_count"].notna().any())
     if not counted and states.empty and lines.empty:
         # one look at the coordinator shows no coming and going
@@ -404,12 +402,12 @@ def _sampled_churn(context: Context, counts: pd.DataFrame) -> Check:
     told = ", ".join(
         [f"the number of members changed {changes} times"] * counted
         + [f"{int(unstable.sum())} samples found the group rebalancing"] * (not states.empty)
-        + [f"the members logged rebalances at {bursts} separate times"] * (not lines.empty)
+        + [f"the members logged rebalances at {logged} separate times"] * (not lines.empty)
     )
     if (
         changes >= CHURN_CHANGES
         or int(unstable.sum()) >= CHURN_CHANGES
-        or bursts >= CHURN_CHANGES
+        or logged >= CHURN_CHANGES
         or separate >= CHURN_CHANGES
     ):
         starts = [*times, *words["timestamp"].tolist(), *sampled.tolist()]
@@ -421,7 +419,7 @@ def _sampled_churn(context: Context, counts: pd.DataFrame) -> Check:
                 "prometheus" if changes or unstable.any() else "kubernetes",
                 query,
                 onset=min(starts) if starts else None,
-                value=float(max(changes, bursts, separate)),
+                value=float(max(changes, logged, separate)),
                 baseline=0.0,
                 unit="changes",
                 quote=str(words["message"].iloc[-1])[:300] if len(words) else "",
@@ -515,6 +513,11 @@ def _incomplete(context: Context, missing: Check, churn: Check) -> str:
         return "They handle as many records as before, and commit fewer."
     if scaled_down(context):
         return "There are fewer replicas than before."
+    fewer = fewer_running(context)
+    if fewer is not None and fewer.outcome == "present":
+        return f"{fewer.findings[0].statement.capitalize()}."
+    if idle(context).outcome == "present":
+        return "A container of the consumer runs and does nothing."
     logs = context.consumer_logs
     recent = logs.loc[logs["timestamp"] >= context.onset_earliest, "message"]
     if says(recent, "authentication").any():

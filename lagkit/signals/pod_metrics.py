@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lagkit.model import Check, Finding
-from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals import Context, absent, bursts, not_checked, once, present, quantity, queries_of
+from lagkit.signals.rates import STOPPED_RATIO
 
 LEAD = pd.Timedelta("2min")
 """A restart this long before the onset may have brought it."""
@@ -22,6 +23,8 @@ THROTTLED_GROWTH = 2.0
 """... if it was less than half as much before: a tight limit is usual and brings no lag."""
 NEW_POD_SAMPLES = 3
 """A pod whose first sample comes this many steps after the window's is one that began in it."""
+GONE_APART = pd.Timedelta("30s")
+"""How far the last sight of the containers and the onset may be apart to be one event."""
 SILENT_STEPS = 3
 """Scrapes without any container after which it cannot be told who is gone, they or cAdvisor."""
 FEWER_SHARE = 0.3
@@ -33,18 +36,27 @@ IDLE_SHARE = 0.02
 off goes on asking ..."""
 BUSY_CORES = 0.001
 """... if it used more than this, or there is nothing to compare with."""
-IDLE_SAMPLES = 2
+IDLE_SAMPLES = 3
+"""Scrapes of which the median counts: a clock tick is a large share of next to nothing."""
+REPLACED_TIMES = 3
+"""Pods beyond the usual number that began since the onset: one rollout makes no more than that
+number, and one scaling as many as it says ..."""
+REPLACED_MOMENTS = 3
+"""... and the moments at which they began, 15 s or more apart."""
+LATELY = 3
+"""Scrapes before the onset that tell how many containers ran: earlier ones tell of a scaling."""
 _KEYS = ["namespace", "pod", "container"]
 
 
 def history(context: Context) -> Iterator[Check]:
     """Answer whether the consumer's containers restarted, stand still or meet their CPU limit."""
     metrics = context.incident.pod_metrics.dropna(subset=["value"])
-    yield _restarted(context, metrics)
-    yield _idle(context, metrics)
+    yield _restarted(context)
+    yield idle(context)
     yield _throttled(context, metrics)
 
 
+@once
 def starts(context: Context) -> pd.DataFrame:
     """Return when each container that ran at a moment had started, as Prometheus saw it.
 
@@ -56,11 +68,63 @@ def starts(context: Context) -> pd.DataFrame:
 
 def unsteady(context: Context) -> str:
     """Return what shows that a container does not stay up; "" if nothing does."""
-    check = _restarted(context, context.incident.pod_metrics.dropna(subset=["value"]))
+    check = _restarted(context)
     often = (found.statement for found in check.findings if (found.value or 0) >= OFTEN)
     return next(often, "")
 
 
+@once
+def replaced(context: Context) -> Check | None:
+    """Answer ``pods_come_and_go`` by the containers that ran; None where that was not scraped.
+
+    A rollout replaces every pod at about one moment, and scaling adds some: again and again is
+    neither.
+    """
+    kind, seen = "pods_come_and_go", starts(context)
+    if seen.empty:
+        return None
+    query, step = queries_of(seen), _step(seen)
+    first = seen.groupby("pod")["timestamp"].min()
+    known_from = max(context.onset_earliest, context.incident.start + NEW_POD_SAMPLES * step)
+    new = first.loc[first > known_from].sort_values()
+    moments = bursts(new)
+    usual = seen.groupby("timestamp")["pod"].nunique().median()
+    gone = seen.groupby("pod")["timestamp"].max()
+    gone = gone.loc[gone < context.incident.end - SILENT_STEPS * step]
+    told = (
+        f"{len(new)} pods of the consumer began at {moments} separate times since the onset, and "
+        f"{len(gone)} are gone"
+    )
+    if moments < REPLACED_MOMENTS or len(new) < usual + REPLACED_TIMES or gone.empty:
+        return absent(kind, f"{told}.", "prometheus", query)
+    return present(
+        kind,
+        Finding(
+            kind, told, "prometheus", query,
+            onset=new.iloc[0],
+            value=float(len(new)),
+            baseline=0.0,
+            unit="pods",
+        ),
+    )  # fmt: skip
+
+
+def _step(seen: pd.DataFrame) -> pd.Timedelta:
+    """Return the usual time between two scrapes."""
+    step = seen["timestamp"].drop_duplicates().sort_values().diff().median()
+    return step if pd.notna(step) else pd.Timedelta(0)
+
+
+def _gone_with_the_work(context: Context, last: pd.Timestamp) -> bool:
+    """Tell whether the group stopped when its containers were seen for the last time."""
+    shares, onset = context.flow.shares, context.flow.onset
+    if shares is None or onset is None or not shares.consume_baseline > 0:
+        return False
+    stopped = shares.consume_now <= STOPPED_RATIO * shares.consume_baseline
+    return bool(stopped and onset.earliest - GONE_APART <= last <= onset.latest + GONE_APART)
+
+
+@once
 def fewer_running(context: Context) -> Check | None:
     """Answer ``pods_unavailable`` by the containers that ran; None where that was not scraped."""
     kind, seen = "pods_unavailable", starts(context)
@@ -68,18 +132,27 @@ def fewer_running(context: Context) -> Check | None:
         return None
     query = queries_of(seen)
     running = seen.groupby("timestamp")["pod"].nunique()
-    step = running.index.to_series().diff().median()
-    if context.incident.end - running.index[-1] > SILENT_STEPS * step:
-        return not_checked(
+    step, last = _step(seen), running.index[-1]
+    if context.incident.end - last > SILENT_STEPS * step:
+        told = f"no consumer container is seen after {last:%H:%M:%S}Z"
+        if not _gone_with_the_work(context, last):
+            why = "none runs, or cAdvisor is not scraped any more."
+            return not_checked(kind, f"N{told[1:]}: {why}")
+        return present(
             kind,
-            f"No consumer container is seen after {running.index[-1]:%H:%M:%S}Z: none runs, or "
-            "cAdvisor is not scraped any more.",
-        )
+            Finding(
+                kind, f"{told}, and the group stopped then", "prometheus", query,
+                onset=last,
+                value=0.0,
+                baseline=float(running.median()),
+                unit="containers",
+            ),
+        )  # fmt: skip
     before = running.loc[running.index < context.onset_earliest]
     after = running.loc[running.index >= context.onset_earliest]
     if before.empty or after.empty:
         return not_checked(kind, "There is no before and after to compare.")
-    usual = float(before.median())
+    usual = float(before.tail(LATELY).median())
     short = after.loc[after < usual]
     told = f"{after.iloc[-1]:.0f} of {usual:.0f} consumer containers run"
     if len(short) < max(1.0, FEWER_SHARE * len(after)):
@@ -101,7 +174,9 @@ def fewer_running(context: Context) -> Check | None:
     )
 
 
-def _restarted(context: Context, metrics: pd.DataFrame) -> Check:
+@once
+def _restarted(context: Context) -> Check:
+    metrics = context.incident.pod_metrics.dropna(subset=["value"])
     counts = metrics.loc[metrics["metric"] == "restarts"]
     if counts.empty and (metrics["metric"] == "started_at").any():
         return _started_anew(context)
@@ -185,24 +260,26 @@ def _started_anew(context: Context) -> Check:
     )
 
 
-def _idle(context: Context, metrics: pd.DataFrame) -> Check:
-    kind = "containers_idle"
+@once
+def idle(context: Context) -> Check:
+    """Answer whether a container of the consumer runs and does nothing."""
+    kind, metrics = "containers_idle", context.incident.pod_metrics.dropna(subset=["value"])
     used = metrics.loc[metrics["metric"] == "cpu_cores"].sort_values("timestamp")
     if used.empty:
         return not_checked(kind, "CPU of the consumer's containers is not scraped (cAdvisor).")
     query = queries_of(used)
     if context.flow.onset is None:
         return absent(kind, "The group has not fallen behind in the window.", "prometheus", query)
-    last = used["timestamp"].max()
+    recent = context.incident.end - SILENT_STEPS * _step(used)
     still, compared = [], 0
     for (namespace, pod, _container), rows in used.groupby(_KEYS, sort=True):
         before = rows.loc[rows["timestamp"] < context.onset_earliest, "value"]
         after = rows.loc[rows["timestamp"] >= context.onset_earliest]
         usual = float(before.median()) if len(before) else 0.0
-        if usual < BUSY_CORES or len(after) < IDLE_SAMPLES or after["timestamp"].iloc[-1] < last:
+        if usual < BUSY_CORES or len(after) < IDLE_SAMPLES or after["timestamp"].iloc[-1] < recent:
             continue
         compared += 1
-        if after["value"].iloc[-1] <= IDLE_SHARE * usual:
+        if after["value"].tail(IDLE_SAMPLES).median() <= IDLE_SHARE * usual:
             since = after.loc[after["value"] <= IDLE_SHARE * usual, "timestamp"].iloc[0]
             still.append((f"{namespace}/{pod}", usual, since))
     if not compared:

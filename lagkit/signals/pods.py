@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lagkit.model import Check, Finding, SourceName
-from lagkit.signals import Context, absent, not_checked, present, queries_of
-from lagkit.signals.pod_metrics import fewer_running, starts
+from lagkit.signals import Context, absent, not_checked, once, present, queries_of
+from lagkit.signals.pod_metrics import fewer_running, replaced, starts
 
 ROLLOUT_BEFORE = pd.Timedelta("3min")
 """A rollout this long before the onset may have brought it: pods start, join and meet their first
@@ -62,7 +62,10 @@ def consumers(context: Context) -> Iterator[Check]:
     workloads = incident.workloads.loc[incident.workloads["role"] == "consumer"]
     if pods.empty and workloads.empty:
         reason = context.gap("kubernetes", "pods")
-        seen = {"pods_unavailable": fewer_running(context)}
+        seen = {
+            "pods_unavailable": fewer_running(context),
+            "pods_come_and_go": replaced(context),
+        }
         for kind in _KINDS:
             yield seen.get(kind) or not_checked(kind, reason, "kubernetes")
         return
@@ -114,6 +117,7 @@ class RanOn:
     query: str = ""
 
 
+@once
 def ran_on(context: Context) -> RanOn:
     """Return whether the consumer's containers ran on from before the onset, none of them anew."""
     pods = context.incident.pods
@@ -213,14 +217,17 @@ def _out_of_memory(context: Context, pods: pd.DataFrame) -> Check:
     )
 
 
+@once
 def come_and_go(context: Context) -> Check:
     """Check for containers that end in order and pods that are made anew, beyond any rollout."""
     pods, workloads = context.incident.pods, context.incident.workloads
     pods = pods.loc[pods["role"] == "consumer"]
     workloads = workloads.loc[workloads["role"] == "consumer"]
     kind, query = "pods_come_and_go", queries_of(pods, context.incident.events)
-    if not _asked(context, "/events?"):
-        return not_checked(kind, context.gap("kubernetes", "events"), "kubernetes")
+    if pods.empty or not _asked(context, "/events?"):
+        return replaced(context) or not_checked(
+            kind, context.gap("kubernetes", "events"), "kubernetes"
+        )
     since = context.onset_earliest
     ended = pods.loc[_in_order(pods) & (pods["last_finished_at"] >= since)]
     made, anew = _made_anew(context, pods, workloads, since)
@@ -483,6 +490,7 @@ _REPLICA_SET = re.compile(
 )
 
 
+@once
 def scalings(context: Context) -> pd.DataFrame:
     """Return what the consumer's Deployments say of being scaled, in order of time.
 
@@ -521,6 +529,7 @@ def scalings(context: Context) -> pd.DataFrame:
     return rows.loc[~made & ~pd.Series(rolled, index=rows.index, dtype=bool)]
 
 
+@once
 def scaled_down(context: Context) -> list[Finding]:
     """Return which Deployments have fewer replicas than shortly before the onset: `value` of
     `baseline`."""

@@ -319,23 +319,3 @@ def test_a_broker_that_was_not_asked_or_only_long_after_is_neither_late_nor_in_t
     refused = asked(0.1, 0.5, 0.5, 0.6, 0.9, outcome="denied")
     for made in (afterwards, unread, refused, asked(0.1, 0.5, 0.5, 0.6)):
         assert answered_late(made).outcome == "not_checked"
-
-
-def test_brokers_that_show_nothing_in_any_look_are_well():
-    idle, scrapes = metric("network_idle_ratio", 0.9, 0.9), metric("scrape_seconds", 0.1, 0.1)
-    both = pd.concat([idle.broker_metrics, scrapes.broker_metrics], ignore_index=True)
-    assert brokers(incidents.with_tables(SLOW, broker_metrics=both))["brokers_well"].outcome == (
-        "present"
-    )
-
-
-@pytest.mark.parametrize(
-    ("frame", "outcome"),
-    [
-        (metric("scrape_seconds", 0.1, 4.0), "absent"),
-        # one look alone leaves room for what it cannot see
-        (metric("network_idle_ratio", 0.9, 0.9), "not_checked"),
-    ],
-)
-def test_brokers_with_one_sign_or_one_look_are_not_called_well(frame, outcome):
-    assert brokers(frame)["brokers_well"].outcome == outcome

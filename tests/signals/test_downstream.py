@@ -241,3 +241,40 @@ def test_without_numbers_of_jobs_nobody_knows_whether_work_goes_on():
     assert dependencies(blind)["work_goes_on"].outcome == "not_checked"
     none = incidents.with_tables(made, jobs=frames.empty("jobs"))
     assert dependencies(none)["work_goes_on"].outcome == "not_checked"
+
+
+# -- work that has ended
+
+
+def until(incident, second: int):
+    """Return *incident* whose downstream is well and was asked for nothing from *second* on."""
+    jobs = incident.jobs
+    return incidents.with_tables(
+        incident, jobs=jobs.loc[jobs["timestamp"] < incidents.moment(second)]
+    )
+
+
+STOPPED = incidents.make("network")
+
+
+def test_a_downstream_that_is_well_and_asked_for_nothing_says_so_since_the_last_job():
+    check = dependencies(until(STOPPED, incidents.FAULT))["work_ended"]
+    assert check.outcome == "present"
+    assert check.findings[0].value == 0
+    assert check.findings[0].onset <= incidents.moment(incidents.FAULT)
+
+
+def test_a_downstream_that_still_gets_work_is_not_left_alone():
+    assert dependencies(SLOW)["work_ended"].outcome == "absent"
+
+
+def test_a_downstream_in_trouble_gets_no_work_for_that():
+    failing = incidents.edited(until(STOPPED, incidents.FAULT), "downstream", ok=False)
+    check = dependencies(failing)["work_ended"]
+    assert check.outcome == "absent"
+    assert "probes" in check.reason
+
+
+def test_without_jobs_nobody_knows_whether_work_ended():
+    none = incidents.with_tables(STOPPED, jobs=frames.empty("jobs"))
+    assert dependencies(none)["work_ended"].outcome == "not_checked"

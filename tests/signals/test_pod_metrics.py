@@ -159,10 +159,42 @@ def test_containers_that_stopped_running_are_told_where_kubernetes_is_silent():
     assert (finding.value, finding.baseline) == (everyone - 1, everyone)
 
 
-def test_whether_every_container_is_gone_or_cadvisor_cannot_be_told():
-    check = pod_checks(ran(until=lambda pod: FAULT))["pods_unavailable"]
+@pytest.mark.parametrize(("kind", "until"), [("slow", FAULT), ("down", FAULT + 200)])
+def test_whether_every_container_is_gone_or_cadvisor_cannot_be_told(kind, until):
+    check = pod_checks(ran(kind=kind, until=lambda pod: until))["pods_unavailable"]
     assert check.outcome == "not_checked"
     assert "cAdvisor" in check.reason
+
+
+def test_containers_last_seen_when_the_group_stopped_are_gone():
+    check = pod_checks(ran(kind="network", until=lambda pod: FAULT))["pods_unavailable"]
+    assert check.outcome == "present"
+    assert "the group stopped then" in check.findings[0].statement
+
+
+def replacing(times: int, every: int):
+    """The slow group whose pods give way to others, all of them *times* times."""
+    made = ran(until=lambda pod: FAULT)
+    seen = made.pod_metrics
+    later = [
+        seen.loc[seen["timestamp"] < incidents.moment(every)].assign(
+            timestamp=lambda rows, turn=turn: (
+                rows["timestamp"] + pd.Timedelta(FAULT + turn * every, "s")
+            ),
+            pod=lambda rows, turn=turn: rows["pod"] + f"-{turn}",
+        )
+        for turn in range(times)
+    ]
+    return incidents.with_tables(made, pod_metrics=pd.concat([seen, *later], ignore_index=True))
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(1, "absent"), (3, "present")])
+def test_pods_that_give_way_again_and_again_are_seen_without_kubernetes(times, outcome):
+    made = replacing(times, every=60)
+    check = pod_checks(made)["pods_come_and_go"]
+    assert (check.outcome, check.source) == (outcome, "prometheus")
+    churn = incidents.checks(membership.members, made)["membership_churn"]
+    assert churn.outcome == outcome
 
 
 def test_containers_that_run_on_are_not_missing():
@@ -220,6 +252,12 @@ def test_containers_that_never_started_anew_were_not_restarted():
 def test_a_container_stands_still_only_if_it_uses_next_to_no_cpu(later, outcome):
     made = told(cpu_cores=lambda second: 0.1 if second < FAULT else later)
     assert checks(made)["containers_idle"].outcome == outcome
+
+
+def test_one_clock_tick_less_does_not_make_a_container_idle():
+    last = incidents.SECONDS - incidents.STEP
+    made = told(cpu_cores=lambda s: 0.1 if s < FAULT else 0.001 if s >= last else 0.004)
+    assert checks(made)["containers_idle"].outcome == "absent"
 
 
 def test_a_container_that_was_idle_before_says_nothing_by_being_idle():

@@ -68,6 +68,9 @@ class EvidenceKind:
     accounts_for_lag: bool = False
     """Whether it is arithmetic that accounts for the backlog from the onset on: what is seen to
     begin only after that did not begin the lag."""
+    part_of: tuple[str, ...] = ()
+    """Kinds that, when seen, make this one a part of themselves: then it gives its cause no role
+    beside the primary one."""
     reason: str = ""
     """Why the levels are as they are."""
 
@@ -488,6 +491,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         },
         "Read the members' logs for assigned/revoked lines.",
         delay_seconds=60,
+        part_of=("killed_for_memory",),
         reason="What comes and goes again and again; it is also what most other causes end in.",
     ),
     EvidenceKind(
@@ -727,6 +731,30 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         reason="Half of what is poisoned says so; parked or skipped in silence it does not.",
     ),
     EvidenceKind(
+        "stuck_at_failing_record",
+        "stuck_record",
+        "Is the record that fails the very one that its partition waits to get past?",
+        (*_K8S, *_BOTH),
+        {
+            _PM: "*",
+            _CD: "--",
+            _SP: "-",
+            _MS: "-",
+            _RB: "-",
+            _BO: "-",
+            _NW: "-",
+            _KS: "-",
+            _UP: "-",
+            _HT: "-",
+            _QT: "-",
+        },
+        "Compare the offset that the error names with CURRENT-OFFSET of rpk group describe.",
+        delay_seconds=60,
+        seen_anyway=EXACT,
+        reason="The log and the broker name one number: no accident. Slow records stand at the "
+        "head as well, and are not said to fail.",
+    ),
+    EvidenceKind(
         "transport_errors",
         "transport_log",
         "Do the clients log lost connections, timeouts or name errors towards brokers?",
@@ -770,8 +798,8 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         },
         "Read the members' logs for authorization, SASL and TLS errors.",
         seen_anyway=EXACT,
-        reason="A right is none of the causes: refused, it leads away from them all. It is one of the "
-        "things that lag may come from and this table does not know.",
+        reason="A right is none of the causes: refused, it leads away from them all. It is one of "
+        "the things that lag may come from and this table does not know.",
     ),
     EvidenceKind(
         "poll_interval_exceeded",

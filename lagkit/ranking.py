@@ -471,12 +471,14 @@ def _side_role(
     Only what the primary cause would not show by itself counts. An effect comes late, and other
     evidence may well speak against it as a first cause; a second cause must stand by itself.
     """
+    present = {item.kind.id for item in weighed if item.check.outcome == "present"}
     pointing = [
         item
         for item in weighed
-        if item.check.outcome == "present"
+        if item.kind.id in present
         and item.kind.points(cause)
         and not item.kind.points(primary)
+        and not present.intersection(item.kind.part_of)
     ]
     own_signs = [item for item in pointing if item.kind.singles_out() == cause]
     if own_signs and cause in catalogue.downstream_of(primary):

@@ -284,6 +284,18 @@ def test_late_begins_after_the_onsets_end_plus_delay_plus_two_steps(after, late)
     assert (weight < full / 2) == late
 
 
+def test_what_began_after_a_lag_that_is_accounted_for_did_not_begin_it():
+    spike = [seen("production_spike"), seen("production_multiplied")]
+    cut = ["transport_errors", "sessions_lost_by_all", "members_missing", "cut_off_while_running"]
+    # in time for the errors of clients, which time out, and too late for a first cause
+    after = 30.0 + 2 * STEP + 1.0
+    assert not entry(rank(*(seen(kind, after=after) for kind in cut)), "network").rank > 1
+    both = rank(*spike, *(seen(kind, after=after) for kind in cut))
+    assert (both.top.cause, entry(both, "network").role) == ("message_spike", "contributing")
+    together = rank(*spike, *(seen(kind) for kind in cut))
+    assert together.top.cause == "network"
+
+
 def test_without_an_onset_nothing_is_late():
     found = rank(seen("containers_failing", after=9000), onset=None)
     assert entry(found, "consumer_down").evidence_for[0].weight > 1.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pandas as pd
 
@@ -61,8 +62,10 @@ ALL_AT_ONCE = pd.Timedelta("30s")
 """Sessions that end for one reason end within this: the usual ones last 6 to 45 s."""
 HUNG_UP = pd.Timedelta("30s")
 """How long after a refusal the client's other complaints are about that: it tries again sooner."""
+_STUCK_THERE = ": the very offset the group is stuck at"
 _KINDS = (
     "same_record_fails",
+    "stuck_at_failing_record",
     "transport_errors",
     "access_refused",
     "poll_interval_exceeded",
@@ -84,7 +87,9 @@ def members_words(context: Context) -> Iterator[Check]:
         return
     messages = logs["message"]
     refused = says(messages, "authentication")
-    yield _same_record(context, logs)
+    same = _same_record(context, logs)
+    yield same
+    yield _stuck_at_it(same)
     yield _repeated(
         context,
         logs,
@@ -357,11 +362,7 @@ def _same_record(context: Context, logs: pd.DataFrame) -> Check:
                 f"same_record_fails:{int(row.partition)}@{int(row.offset)}",
                 f"partition {int(row.partition)}, offset {int(row.offset)} is named by "
                 f"{row.times} error lines"
-                + (
-                    ": the very offset the group is stuck at"
-                    if (int(row.partition), float(row.offset)) in frozen
-                    else ""
-                ),
+                + (_STUCK_THERE if (int(row.partition), float(row.offset)) in frozen else ""),
                 "kubernetes",
                 query,
                 onset=_began(context, logs, row.pods, row.first_at),
@@ -373,6 +374,18 @@ def _same_record(context: Context, logs: pd.DataFrame) -> Check:
             for row in again.head(3).itertuples()
         ),
     )
+
+
+def _stuck_at_it(same: Check) -> Check:
+    """Answer whether the record that fails is the one that the group waits to get past."""
+    kind = "stuck_at_failing_record"
+    if same.outcome == "not_checked":
+        return not_checked(kind, same.reason, same.source)
+    stuck = [found for found in same.findings if found.statement.endswith(_STUCK_THERE)]
+    if not stuck:
+        why = "No partition waits at a record that fails."
+        return absent(kind, same.reason or why, same.source, same.query)
+    return present(kind, *(replace(found, id=found.id.replace(same.kind, kind)) for found in stuck))
 
 
 def _passed(context: Context, records: pd.DataFrame) -> pd.Series[bool]:

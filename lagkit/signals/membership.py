@@ -448,6 +448,8 @@ def _slower_though_complete(context: Context, missing: Check, churn: Check) -> C
             f"{quantity(shares.consume_baseline)}/s."
         )
         return absent(kind, why, missing.source, missing.query)
+    if shares.consume_now < 0:
+        return absent(kind, "Offsets went back.", context.history_source, context.history_query)
     if why := _incomplete(context, missing, churn):
         return absent(kind, why, missing.source, missing.query)
     if _stands_still(context, shares.consume_baseline):

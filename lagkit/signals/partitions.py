@@ -16,6 +16,9 @@ from lagkit.signals.snapshots import own_partitions, partition_frozen_now, produ
 from lagkit.signals.thresholds import FROZEN_SHARE, SKEW_FAIR_SHARES
 
 FROZEN = ("STALL", "STOP", "STALL_OR_STOP")
+OTHERS_BEHIND = 2
+"""Partitions that advance and fall behind beside one that is stuck: a record holds its own, and at
+most slows those of its member."""
 KILLED = 137
 """Exit code of SIGKILL. A record that cannot be handled ends its worker with an error instead."""
 JUMP_MESSAGES = 1000.0
@@ -88,6 +91,14 @@ def _frozen(context: Context, status: pd.DataFrame) -> Check:
             else f"{len(stuck)} of {total} partitions stand still, not one alone."
         )
         return absent("partition_frozen", told, source, query)
+    behind = moving.loc[moving["status"] == "SLOW"]
+    if len(behind) >= OTHERS_BEHIND:
+        return not_checked(
+            "partition_frozen",
+            f"{len(stuck)} of {total} partitions stand still, and {len(behind)} others fall behind "
+            "as well: what slows those may have stopped it.",
+            source,
+        )
     return present(
         "partition_frozen",
         *(

@@ -31,7 +31,7 @@ FEWER_SHARE = 0.3
 """Containers were gone if fewer ran than before in this share of the samples after the onset."""
 OFTEN = 2
 """Restarts of one container from which it does not stay up, whatever a moment's look finds."""
-IDLE_SHARE = 0.02
+IDLE_SHARE = 0.005
 """A container that uses this share of the CPU it used before stands still: a client that is cut
 off goes on asking ..."""
 BUSY_CORES = 0.001
@@ -120,7 +120,8 @@ def _gone_with_the_work(context: Context, last: pd.Timestamp) -> bool:
     shares, onset = context.flow.shares, context.flow.onset
     if shares is None or onset is None or not shares.consume_baseline > 0:
         return False
-    stopped = shares.consume_now <= STOPPED_RATIO * shares.consume_baseline
+    read = context.flow.group["consume_per_second"].dropna().tail(SILENT_STEPS)
+    stopped = len(read) and (read <= STOPPED_RATIO * shares.consume_baseline).all()
     return bool(stopped and onset.earliest - GONE_APART <= last <= onset.latest + GONE_APART)
 
 

@@ -83,13 +83,24 @@ def _demand_and_supply(context: Context) -> Iterator[Check]:
     if np.isnan(produced_before):
         # ends of the log need no commit: demand may be known where lag is not
         produced_before = _produced(context, before["timestamp"])
+    shares = flow.shares
+    if shares is not None:
+        # rates need samples close to each other, and the offsets at both ends tell the mean
+        produced_before, produced, read_before, read = (
+            mean if np.isnan(rate) else rate
+            for rate, mean in (
+                (produced_before, shares.produce_baseline),
+                (produced, shares.produce_now),
+                (read_before, shares.consume_baseline),
+                (read, shares.consume_now),
+            )
+        )
     if np.isnan(produced_before) or np.isnan(produced):
         reason = "The lag began with the window or before it, so there is no baseline."
         for kind in ("production_spike", "consumption_at_capacity", "consumption_slowed"):
             yield not_checked(kind, f"{reason} Ask for a longer one with --since.")
         yield _stopped(context, after if len(after) else totals, read_before)
         return
-    shares = flow.shares
     spike_share = shares.spike_share if shares is not None else float("nan")
     yield _spike(context, flow.onset.earliest, produced_before, produced, spike_share)
     stopped = _stopped(context, after, read_before)
@@ -140,6 +151,9 @@ def _spike(
     later = totals.loc[totals["timestamp"] >= since, ["timestamp", "produce_per_second"]].dropna()
     smooth = later["produce_per_second"].rolling(3, min_periods=1, center=True).median()
     peak = float(smooth.max()) if len(smooth) else after
+    if context.flow.shares is not None:
+        # where samples are lost, the rates that are left may all be of calmer moments
+        peak = float(np.fmax(peak, context.flow.shares.produce_now))
     ratio = peak / before if before > 0 else float("inf")
     needed = GROWN_RATIO if share >= MAJOR_SHARE else SPIKE_RATIO
     if ratio >= needed and not share < MAJOR_SHARE:

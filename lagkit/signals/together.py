@@ -15,6 +15,7 @@ CHURN_ENDS_IN = (
     "containers_failing",
     "poll_interval_exceeded",
     "transport_errors",
+    "sessions_lost_by_all",
     "access_refused",
     "same_record_fails",
     "downstream_slow",
@@ -39,6 +40,7 @@ CUT_OFF_ENDS_IN = (
     "broker_degraded",
     "brokers_scraped_late",
     "brokers_answer_late",
+    "neighbours_lag_too",
 )
 """What else takes members away from their group and leaves their containers running."""
 

@@ -184,6 +184,30 @@ def test_a_record_that_fails_again_and_again_is_named(text):
     assert "the very offset the group is stuck at" in check.findings[0].statement
 
 
+def test_a_group_stuck_at_the_very_record_that_fails_is_told_apart_from_one_that_is_past_it():
+    text = f"ERROR cannot decode record deploy-requests partition 2 offset {STUCK}"
+    made = incidents.saying(POISON, *repeated(text))
+    (found,) = words(made)["stuck_at_failing_record"].findings
+    assert found.id == f"stuck_at_failing_record:2@{STUCK}"
+    elsewhere = incidents.saying(POISON, *repeated(text.replace(str(STUCK), str(STUCK - 300))))
+    assert words(elsewhere)["stuck_at_failing_record"].outcome == "absent"
+    silent = incidents.without(POISON, "kubernetes")
+    assert words(silent)["stuck_at_failing_record"].outcome == "not_checked"
+
+
+REFUSED = "sasl_ssl://kafka:9093/bootstrap: SASL authentication error: Authentication failed"
+
+
+def test_brokers_called_down_after_they_refused_a_login_are_not_out_of_reach():
+    down = 'KafkaError{code=_ALL_BROKERS_DOWN,val=-187,str="1/1 brokers are down"}'
+    refused = [*repeated(REFUSED), *repeated(down, begin=FAULT + 25)]
+    seen = words(incidents.saying(quiet(), *refused))
+    assert seen["access_refused"].outcome == "present"
+    assert seen["transport_errors"].outcome == "absent"
+    alone = words(incidents.saying(quiet(), *repeated(down)))
+    assert alone["transport_errors"].outcome == "present"
+
+
 def test_a_record_named_once_where_the_group_is_stuck_is_enough_if_it_cannot_be_decoded():
     text = f"cannot decode {TOPIC}[2]@{STUCK}: JSONDecodeError"
     made = incidents.saying(POISON, (FAULT + 30, 1, "ERROR", text))

@@ -53,6 +53,26 @@ def test_a_partition_that_stands_alone_because_the_others_are_idle_is_no_stuck_r
     assert shape(incidents.with_tables(made, offsets=table))["partition_frozen"].outcome == "absent"
 
 
+def test_a_partition_that_stands_beside_others_that_fall_behind_may_stand_for_their_reason():
+    made = incidents.make("poison_retry")
+    slow = made.offsets["partition"].isin([0, 1, 3])
+    since = made.offsets["timestamp"] >= incidents.moment(incidents.FAULT)
+    offsets = made.offsets.sort_values("timestamp")
+    first = offsets.loc[since].groupby("partition")["committed_offset"].first()
+    behind = made.offsets["partition"].map(first)
+    crawling = behind + (made.offsets["committed_offset"] - behind) // 4
+    committed = made.offsets["committed_offset"].where(~(slow & since), crawling)
+    check = shape(
+        incidents.with_tables(
+            made,
+            offsets=made.offsets.assign(committed_offset=committed),
+            partitions=frames.empty("partitions"),
+        )
+    )["partition_frozen"]
+    assert check.outcome == "not_checked"
+    assert "others fall behind as well" in check.reason
+
+
 def test_a_topic_of_one_partition_cannot_tell_a_stuck_record_from_a_stopped_group():
     made = incidents.make("poison_retry")
     one = made.offsets.loc[made.offsets["partition"] == 2].reset_index(drop=True)

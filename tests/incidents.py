@@ -903,3 +903,17 @@ def repartitioned(incident: Incident, order: Iterable[int]) -> Incident:
             )
         tables[name] = frames.normalise(name, table)
     return replace(incident, tables=tables)
+
+
+def event(second: float, **values: Any) -> dict[str, Any]:
+    """Return an event of Kubernetes, at this second of the window."""
+    at = moment(second)
+    return {
+        "timestamp": at,
+        "first_at": at,
+        "namespace": "stoa-system",
+        "type": "Normal",
+        "count": 1,
+        "query_id": "kubernetes-91",
+        **values,
+    }

@@ -745,6 +745,28 @@ def test_state_of_a_backlog_that_neither_grows_nor_shrinks() -> None:
     assert flow.state(totals, begin, flow.drain(cleaned, end=moment(N))) == "stalled"
 
 
+@pytest.mark.parametrize(("seconds_behind", "state"), [(18.0, "stalled"), (8.0, "recovered")])
+def test_a_backlog_that_stays_at_its_peak_is_gone_only_if_it_is_young(
+    seconds_behind: float, state: str
+) -> None:
+    seconds = np.arange(0.0, 300.0, 5.0)
+    wobble = 0.97 + 0.03 * np.cos(seconds)
+    lag = np.clip((seconds - 100.0) / 20.0, 0.02, 1.0) * 50.0 * seconds_behind * wobble
+    ends = 50.0 * seconds
+    totals = pd.DataFrame(
+        {
+            "lag_messages": lag,
+            "log_end_sum": ends,
+            "committed_sum": ends - lag,
+            "produce_per_second": 50.0,
+        },
+        index=pd.DatetimeIndex([moment(float(second)) for second in seconds], name="timestamp"),
+    )
+    begin = flow.onset(totals)
+    assert begin is not None
+    assert flow.state(totals, begin, None) == state
+
+
 def test_state_without_recent_samples_is_unknown() -> None:
     cleaned = one({key: np.where(SECONDS > 300, np.nan, value) for key, value in steady().items()})
     assert flow.state(flow.group_flow(cleaned), None, None) == "unknown"

@@ -17,6 +17,7 @@ import pandas as pd
 from lagkit.flow import burrow
 from lagkit.flow.backlog import TREND_SECONDS, Drain
 from lagkit.flow.growth import CAUGHT_UP_SECONDS, Onset, onset, onset_by_partition
+from lagkit.flow.joined import FALLING_BEHIND_SECONDS
 from lagkit.flow.offsets import (
     GAP_STEPS,
     Array,
@@ -389,10 +390,10 @@ def state(
     drained
         The drain at its end, or None if it could not be had.
 
-    unknown: no lag known in the last steps. Caught up (less unread than a minute of production):
-    recovered after an onset, else healthy, also from one rare commit to the next. Else by the
-    lag's robust slope and Mann-Kendall's test over the window, or since the peak or the onset if
-    that is later: growing, draining, or
+    unknown: no lag known in the last steps. Caught up (less unread than a minute of production, but
+    not a backlog of 15 s that is still near its peak): recovered after an onset, else healthy, also
+    from one rare commit to the next. Else by the lag's robust slope and Mann-Kendall's test over
+    the window, or since the peak or the onset if that is later: growing, draining, or
     stalled when it does neither; a group without onset
     that neither grows nor drains is healthy. Draining needs every partition with a backlog to be
     on its way: one that never gets there makes the group stalled.
@@ -416,7 +417,10 @@ def state(
     ends = part["log_end_sum"].to_numpy(dtype="float64")
     produced = (ends[-1] - ends[0]) / length if length > 0 and not np.isnan(ends).any() else 0.0
     now = float(lag[known[-1]])
-    if now <= max(1.0, produced * CAUGHT_UP_SECONDS):
+    still_up = begin is not None and now > max(
+        STILL_UP * begin.peak_lag_messages, produced * FALLING_BEHIND_SECONDS
+    )
+    if now <= max(1.0, produced * CAUGHT_UP_SECONDS) and not still_up:
         if begin is None and comes_back(lag):
             return "healthy"
         if not _one_left_behind(drained):

@@ -303,24 +303,11 @@ def test_members_whom_the_brokers_refuse_a_right_are_not_slower():
     assert "refuse" in check.reason
 
 
-def event(second: float, **values):
-    at = incidents.moment(second)
-    return {
-        "timestamp": at,
-        "first_at": at,
-        "namespace": "stoa-system",
-        "type": "Normal",
-        "count": 1,
-        "query_id": "kubernetes-92",
-        **values,
-    }
-
-
 def asked_for_events(incident, *events):
     row = incident.queries.iloc[0].to_dict()
     asked = {
         **row,
-        "query_id": "kubernetes-92",
+        "query_id": "kubernetes-91",
         "source": "kubernetes",
         "outcome": "ok",
         "statement": "GET /api/v1/namespaces/stoa-system/events?limit=500",
@@ -333,7 +320,7 @@ def test_pods_that_are_replaced_again_and_again_take_their_members_along():
     made = asked_for_events(
         incidents.make("slow"),
         *(
-            event(
+            incidents.event(
                 incidents.FAULT + 20 * n,
                 kind="ReplicaSet",
                 name=name,
@@ -355,7 +342,7 @@ def test_members_are_counted_against_the_replicas_that_were_taken_away():
         incidents.edited(
             incidents.make("slow"), "group_history", member_count=float("nan"), state="Stable"
         ),
-        event(
+        incidents.event(
             incidents.FAULT - 5,
             kind="Deployment",
             name="control-plane-api",

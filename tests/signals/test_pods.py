@@ -250,20 +250,14 @@ def scaler(incident, **values):
 
 
 def event(second: float, **values):
-    at = incidents.moment(second)
-    return {
-        "timestamp": at,
-        "first_at": at,
-        "namespace": "stoa-system",
+    """Return what an autoscaler says of itself."""
+    scaled = {
         "kind": "HorizontalPodAutoscaler",
         "name": "by-lag",
-        "type": "Normal",
         "reason": "SuccessfulRescale",
         "message": "New size: 1; reason: All metrics below target",
-        "count": 1,
-        "query_id": "kubernetes-91",
-        **values,
     }
+    return incidents.event(second, **{**scaled, **values})
 
 
 def test_an_autoscaler_that_scaled_just_before_the_onset_is_told_with_its_time():

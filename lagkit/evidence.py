@@ -379,7 +379,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Is the backlog gone, or going, before any promise was broken?",
         _PROM,
         {
-            _NO: "++",
+            _NO: "*",
             _CD: "--",
             _SP: "--",
             _MS: "--",
@@ -944,6 +944,53 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         seen_anyway=COMMON,
         reason="Who is slow still asks for work to be done, one job after the other; who is gone, "
         "or gets no records, does not.",
+    ),
+    EvidenceKind(
+        "work_in_gusts",
+        "pace",
+        "Does work come in gusts at the usual pace, with waits between them?",
+        ("downstream",),
+        {
+            _BO: "++",
+            _QT: "+",
+            _NW: "*",
+            _RB: "+",
+            _CD: "o",
+            _SP: "--",
+            _PM: "--",
+            _KS: "--",
+            _UP: "--",
+            _MS: "-",
+            _HT: "-",
+            _OR: "-",
+        },
+        "Compare the times between the downstream's jobs with how many it ran a minute.",
+        delay_seconds=60,
+        reason="Slow work is slow at each record. Who waits for brokers, for the way to them, for "
+        "a quota or for partitions works as ever in between.",
+    ),
+    EvidenceKind(
+        "slow_on_the_way",
+        "way_alone",
+        "Does work come in gusts though all members are there, and both ends of the way are well?",
+        (*_BOTH, "downstream"),
+        {
+            _NW: "*",
+            _SP: "-",
+            _CD: "-",
+            _PM: "-",
+            _RB: "-",
+            _BO: "-",
+            _MS: "-",
+            _KS: "-",
+            _UP: "-",
+            _HT: "-",
+        },
+        "From a member's machine: how long does a round trip to the brokers take?",
+        delay_seconds=60,
+        seen_anyway=RARE,
+        reason="Members wait for something that neither end of the way is late with. Clients log "
+        "lost connections, not slow ones. A quota that no metric tells of looks like it.",
     ),
     # -- brokers and neighbours
     EvidenceKind(

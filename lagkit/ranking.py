@@ -58,7 +58,10 @@ LATE_FACTOR = 0.25
 
 UNGROUNDED_CAP = 0.5
 """A cause that cites no discriminating evidence in time is never more probable than this, nor than
-the most probable cause that does."""
+the most probable cause that does and is plausible (:data:`PLAUSIBLE`)."""
+
+PLAUSIBLE = 0.1
+"""What cites evidence and is less probable than this for all that does not hold the others down."""
 
 VERDICT_FROM = 0.5
 """A cause is named from here on: more likely than not."""
@@ -385,16 +388,16 @@ def _gate(
     A cause less likely than not is no verdict: then all of them give way to ``unknown``, in the
     order they have (Chow 1970: reject below a threshold).
     """
-    # What cites nothing must not stand above what does.
+    # What cites nothing must not stand above what does, unless that is out of the question itself.
     best = max((p for cause, p in probabilities.items() if grounded[cause]), default=0.0)
-    cap = min(UNGROUNDED_CAP, best) if best else UNGROUNDED_CAP
+    cap = min(UNGROUNDED_CAP, best) if best >= PLAUSIBLE else UNGROUNDED_CAP
     kept = {
         cause: probability if grounded[cause] else min(probability, cap)
         for cause, probability in probabilities.items()
         if cause != UNKNOWN
     }
     top = max(kept, key=lambda cause: kept[cause])
-    if not best or kept[top] < verdict_from:
+    if not grounded[top] or kept[top] < verdict_from:
         kept = {cause: probability * REJECTED_KEEP for cause, probability in kept.items()}
     return {**kept, UNKNOWN: 1.0 - sum(kept.values())}
 

@@ -32,6 +32,18 @@ LAST_JOBS = pd.Timedelta("5s")
 """What is still asked for when the lag has begun: records that were read before."""
 ENDED_SHARE = 0.05
 """Of the jobs before: fewer are stragglers, or somebody else's."""
+GUSTS_BELOW = 0.65
+"""Median time between two jobs, as a share of the mean time that their numbers tell. Work at an
+even pace has 0.7 (Poisson) to 1; in gusts most jobs follow closely, and waits make the mean."""
+_PAIRS = 20
+"""Jobs that follow each other, to know the usual time between two."""
+_KINDS = (
+    "downstream_slow",
+    "downstream_failing",
+    "work_goes_on",
+    "work_ended",
+    "work_in_gusts",
+)
 _BAD_STATUS = ("failed", "error", "canceled")
 
 
@@ -39,7 +51,7 @@ def dependencies(context: Context) -> Iterator[Check]:
     """Answer whether the downstream is slow, or fails."""
     # probes of one's own need no entry in the runbook
     if not context.group.downstream and context.incident.downstream.empty:
-        for kind in ("downstream_slow", "downstream_failing", "work_goes_on", "work_ended"):
+        for kind in _KINDS:
             yield not_checked(kind, "The runbook names no downstream of this group.", "downstream")
         return
     slow, failing = _slow(context), _failing(context)
@@ -47,6 +59,7 @@ def dependencies(context: Context) -> Iterator[Check]:
     yield failing
     yield work_goes_on(context)
     yield _work_ended(context, slow, failing)
+    yield _work_in_gusts(context)
 
 
 def _slow(context: Context) -> Check:
@@ -192,6 +205,69 @@ def _work_ended(context: Context, slow: Check, failing: Check) -> Check:
             unit="of the jobs before",
         ),
     )
+
+
+def _work_in_gusts(context: Context) -> Check:
+    """Answer whether fewer jobs are asked for, and those as soon after each other as before.
+
+    Who takes longer over each record asks for the next job later. Who waits for records, or for
+    leave to go on, works at the usual pace in between.
+    """
+    kind, jobs, shares = "work_in_gusts", context.incident.jobs, context.flow.shares
+    if jobs.empty:
+        return not_checked(kind, context.gap("downstream"), "downstream")
+    query = queries_of(jobs)
+    # how many jobs there are tells as well where nobody knows how fast the group read before
+    if shares is not None and shares.consume_baseline > 0:
+        share = shares.consume_now / shares.consume_baseline
+        if not 0 <= share <= SLOWED_RATIO:
+            return absent(kind, "The group does not read less than before.", "downstream", query)
+    for target, rows in jobs.groupby("target"):
+        earlier = rows.loc[rows["timestamp"] < context.onset_earliest]
+        later = rows.loc[rows["timestamp"] >= context.onset_latest + LAST_JOBS]
+        before, now = _evenness(earlier), _evenness(later)
+        if before is None or now is None or before < GUSTS_BELOW:
+            continue
+        was, is_now = _jobs_per_second(earlier), _jobs_per_second(later)
+        if was is None or is_now is None or is_now > GOES_ON_RATIO * was:
+            # as much is done again: what slowed it is over, or was a wait
+            continue
+        told = (
+            f"{target} gets one job after the other in {now:.0%} of the mean time between two, "
+            f"{before:.0%} before the onset"
+        )
+        if now >= GUSTS_BELOW:
+            return absent(kind, f"{told}.", "downstream", query)
+        return present(
+            kind,
+            Finding(
+                kind,
+                f"work comes in gusts: {told}",
+                "downstream",
+                query,
+                onset=context.onset_at,
+                value=now,
+                baseline=before,
+                unit="of the mean time",
+            ),
+        )
+    return not_checked(
+        kind,
+        "Too few numbered jobs on both sides of the onset to compare, or as many as before.",
+        "downstream",
+    )
+
+
+def _evenness(jobs: pd.DataFrame) -> float | None:
+    """Return the median time between jobs that follow each other, as a share of the mean time."""
+    numbered = jobs.assign(number=pd.to_numeric(jobs["job_id"], errors="coerce"))
+    numbered = numbered.dropna(subset=["number"]).sort_values("number")
+    apart = numbered["timestamp"].diff().dt.total_seconds()
+    next_ones = apart.loc[numbered["number"].diff() == 1]
+    pace = _jobs_per_second(jobs)
+    if len(next_ones) < _PAIRS or pace is None:
+        return None
+    return float(next_ones.median()) * pace
 
 
 @once

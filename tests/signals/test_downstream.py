@@ -278,3 +278,41 @@ def test_a_downstream_in_trouble_gets_no_work_for_that():
 def test_without_jobs_nobody_knows_whether_work_ended():
     none = incidents.with_tables(STOPPED, jobs=frames.empty("jobs"))
     assert dependencies(none)["work_ended"].outcome == "not_checked"
+
+
+# -- work in gusts
+
+
+GAP = 0.1
+"""Seconds between two jobs before the fault."""
+
+
+def paced(incident, gap: float, gust: int, wait: float):
+    """Return *incident* with even jobs before the fault, and since then so many and then a wait."""
+    before = [n * GAP for n in range(300)]
+    since = [incidents.FAULT + 100.0 + n * gap + n // gust * wait for n in range(200)]
+    rows = [
+        {**incident.jobs.iloc[0].to_dict(), "timestamp": incidents.moment(second), "job_id": str(n)}
+        for n, second in enumerate([*before, *since])
+    ]
+    return incidents.with_tables(incident, jobs=frames.normalise("jobs", rows))
+
+
+def test_jobs_that_follow_as_before_with_waits_between_come_in_gusts():
+    check = dependencies(paced(SLOW, GAP, gust=10, wait=40 * GAP))["work_in_gusts"]
+    assert check.outcome == "present"
+    assert check.findings[0].value < 0.65 < check.findings[0].baseline
+
+
+def test_jobs_that_each_take_longer_come_at_an_even_pace():
+    check = dependencies(paced(SLOW, 4 * GAP, gust=1000, wait=0.0))["work_in_gusts"]
+    assert check.outcome == "absent"
+
+
+def test_as_many_jobs_as_before_tell_nothing_of_what_slowed_them():
+    check = dependencies(paced(SLOW, GAP, gust=1000, wait=0.0))["work_in_gusts"]
+    assert check.outcome == "not_checked"
+
+
+def test_a_group_that_reads_as_before_has_no_gusts_to_look_for():
+    assert dependencies(CALM)["work_in_gusts"].outcome in ("absent", "not_checked")

@@ -932,7 +932,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "Does the downstream, itself well, get no work any more?",
         ("downstream",),
         {
-            _SP: "--",
+            _SP: "-",
             _MS: "--",
             _PM: "-",
             _KS: "--",
@@ -942,8 +942,8 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "List the downstream's newest jobs: when was the last one asked for?",
         delay_seconds=60,
         seen_anyway=COMMON,
-        reason="Who is slow still asks for work to be done, one job after the other; who is gone, "
-        "or gets no records, does not.",
+        reason="Who is slow still asks for work to be done, one job after the other, unless asking "
+        "hangs; who is gone, or gets no records, does not.",
     ),
     EvidenceKind(
         "work_in_gusts",
@@ -956,7 +956,6 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
             _NW: "*",
             _RB: "+",
             _CD: "o",
-            _SP: "--",
             _PM: "--",
             _KS: "--",
             _UP: "--",
@@ -966,31 +965,9 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         },
         "Compare the times between the downstream's jobs with how many it ran a minute.",
         delay_seconds=60,
-        reason="Slow work is slow at each record. Who waits for brokers, for the way to them, for "
-        "a quota or for partitions works as ever in between.",
-    ),
-    EvidenceKind(
-        "slow_on_the_way",
-        "way_alone",
-        "Does work come in gusts though all members are there, and both ends of the way are well?",
-        (*_BOTH, "downstream"),
-        {
-            _NW: "*",
-            _SP: "-",
-            _CD: "-",
-            _PM: "-",
-            _RB: "-",
-            _BO: "-",
-            _MS: "-",
-            _KS: "-",
-            _UP: "-",
-            _HT: "-",
-        },
-        "From a member's machine: how long does a round trip to the brokers take?",
-        delay_seconds=60,
-        seen_anyway=RARE,
-        reason="Members wait for something that neither end of the way is late with. Clients log "
-        "lost connections, not slow ones. A quota that no metric tells of looks like it.",
+        reason="Who waits for brokers, for the way to them, for a quota or for partitions works as "
+        "ever in between. Slow work is slow at each record, unless a runtime pauses or a call is "
+        "given up: it comes either way.",
     ),
     # -- brokers and neighbours
     EvidenceKind(

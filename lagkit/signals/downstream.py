@@ -30,8 +30,6 @@ GOES_ON_RATIO = 0.8
 """Of the jobs before: fewer, and the work itself is slower."""
 LAST_JOBS = pd.Timedelta("5s")
 """What is still asked for when the lag has begun: records that were read before."""
-ENDED_SHARE = 0.05
-"""Of the jobs before: fewer are stragglers, or somebody else's."""
 GUSTS_BELOW = 0.65
 """Median time between two jobs, as a share of the mean time that their numbers tell. Work at an
 even pace has 0.7 (Poisson) to 1; in gusts most jobs follow closely, and waits make the mean."""
@@ -188,9 +186,9 @@ def _work_ended(context: Context, slow: Check, failing: Check) -> Check:
         return not_checked(
             kind, "Too few numbered jobs on both sides of the onset to compare.", "downstream"
         )
-    told = f"the downstream is well and gets {share:.0%} of the jobs of before the onset"
+    told = f"the downstream is well and gets {share:.1%} of the jobs of before the onset"
     waiting = jobs["elapsed_seconds"].isna() & ~jobs["status"].isin(_BAD_STATUS)
-    if share > ENDED_SHARE or waiting.any():
+    if share > 0 or waiting.any():
         return absent(kind, f"T{told[1:]}.", "downstream", query)
     return present(
         kind,

@@ -37,6 +37,7 @@ CUT_OFF_ENDS_IN = (
     "access_refused",
     "downstream_slow",
     "downstream_failing",
+    "downstream_complaints",
     "broker_degraded",
     "brokers_scraped_late",
     "brokers_answer_late",
@@ -45,30 +46,12 @@ CUT_OFF_ENDS_IN = (
 """What else takes members away from their group and leaves their containers running."""
 
 
-SLOW_FOR = (
-    "churn_by_itself",
-    "membership_churn",
-    "cpu_throttled",
-    "containers_failing",
-    "downstream_slow",
-    "downstream_failing",
-    "client_throttled",
-    "neighbours_lag_too",
-    "partition_frozen",
-    "rollout_before_onset",
-)
-"""What else makes a complete group wait between records, or slower."""
-
-
 def conclusions(checks: Mapping[str, Check]) -> Iterator[Check]:
     """Answer the kinds that rest on the answers to others."""
     yield _over_in_time(checks)
-    brokers = _brokers_well(checks)
-    yield brokers
-    churn = _churn_by_itself(checks)
-    yield churn
+    yield _brokers_well(checks)
+    yield _churn_by_itself(checks)
     yield _nothing_but_the_way(checks)
-    yield _slow_on_the_way({**checks, brokers.kind: brokers, churn.kind: churn})
 
 
 def _over_in_time(checks: Mapping[str, Check]) -> Check:
@@ -170,35 +153,5 @@ def _nothing_but_the_way(checks: Mapping[str, Check]) -> Check:
             value=seen.value,
             baseline=seen.baseline,
             unit=seen.unit,
-        ),
-    )
-
-
-def _slow_on_the_way(checks: Mapping[str, Check]) -> Check:
-    """Answer whether a complete group waits for what neither of its ends is late with."""
-    kind = "slow_on_the_way"
-    seen = [checks[name] for name in ("work_in_gusts", "slower_with_all_members", "brokers_well")]
-    for check in seen:
-        if check.outcome == "absent":
-            return absent(kind, check.reason, check.source, check.query)
-    for check in seen:
-        if check.outcome == "not_checked":
-            return not_checked(kind, check.reason, check.source)
-    for look in (checks[name] for name in SLOW_FOR):
-        if look.outcome == "present":
-            why = f"Something else is wrong: {look.findings[0].statement}."
-            return absent(kind, why, look.source, look.query)
-    gusts = seen[0].findings[0]
-    return present(
-        kind,
-        Finding(
-            kind,
-            f"{gusts.statement}; all members are there, and brokers and downstream are well",
-            gusts.source,
-            seen[0].query,
-            onset=gusts.onset,
-            value=gusts.value,
-            baseline=gusts.baseline,
-            unit=gusts.unit,
         ),
     )

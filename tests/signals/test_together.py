@@ -11,9 +11,6 @@ from lagkit.signals import together
 AT = pd.Timestamp("2026-11-30T09:00:00Z")
 QUIET = dict.fromkeys(
     [
-        *(name for name in together.SLOW_FOR if name != "churn_by_itself"),
-        "work_in_gusts",
-        "slower_with_all_members",
         *together.CHURN_ENDS_IN,
         *together.CUT_OFF_ENDS_IN,
         "membership_churn",
@@ -105,26 +102,6 @@ def test_members_with_another_trouble_may_be_gone_for_that(other):
 def test_what_was_not_looked_at_may_have_taken_members_away(blind):
     check = concluded("only_the_way_is_left", **CUT_OFF | {blind: "not_checked"})
     assert check.outcome == "not_checked"
-
-
-WAITS = {"work_in_gusts": "present", "slower_with_all_members": "present"}
-
-
-def test_a_complete_group_that_waits_while_both_ends_are_well_is_slow_on_the_way():
-    check = concluded("slow_on_the_way", **WAITS)
-    assert check.outcome == "present"
-    assert "brokers and downstream are well" in check.findings[0].statement
-
-
-@pytest.mark.parametrize("other", [name for name in together.SLOW_FOR if "churn" not in name])
-def test_waits_that_something_else_explains_are_not_the_ways(other):
-    assert concluded("slow_on_the_way", **WAITS, **{other: "present"}).outcome == "absent"
-
-
-def test_a_busy_broker_or_one_that_nobody_looked_at_may_be_what_is_waited_for():
-    busy = concluded("slow_on_the_way", **WAITS, brokers_scraped_late="present")
-    unseen = concluded("slow_on_the_way", **WAITS, brokers_scraped_late="not_checked")
-    assert (busy.outcome, unseen.outcome) == ("absent", "not_checked")
 
 
 OVER = {"promise_kept": "present", "backlog_draining": "present"}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lagkit.flow.growth import CAUGHT_UP_SECONDS
 from lagkit.flow.offsets import (
     Array,
     Curves,
@@ -25,8 +26,6 @@ from lagkit.flow.timelag import time_lag
 
 TREND_SECONDS = 600.0
 """History the present trend is read from: lag.md 2.2's fixed window."""
-CAUGHT_UP_SECONDS = 60.0
-"""Production of this long may be unread in a partition that has caught up."""
 RESAMPLES = 400
 """Bootstrap resamples: the 95 % bounds are then the 10th from each end."""
 GROWING_SECONDS = 10.0

@@ -6,7 +6,8 @@ nothing else is wrong with none; both at once are seen with one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from lagkit.model import Check, Finding
 from lagkit.signals import absent, not_checked, present
@@ -57,11 +58,8 @@ def conclusions(checks: Mapping[str, Check]) -> Iterator[Check]:
 def _over_in_time(checks: Mapping[str, Check]) -> Check:
     """Answer whether the lag is over, or on its way out, and never broke the promise."""
     kind, kept, ending = "over_in_time", checks["promise_kept"], checks["backlog_draining"]
-    for check in (kept, ending):
-        if check.outcome == "not_checked":
-            return not_checked(kind, check.reason, check.source)
-        if check.outcome == "absent":
-            return absent(kind, check.reason, check.source, check.query)
+    if not_both := _not_all(kind, [kept, ending]):
+        return not_both
     statement = f"{ending.findings[0].statement}, and {kept.findings[0].statement}"
     return present(kind, Finding(kind, statement, kept.source, kept.query))
 
@@ -93,29 +91,14 @@ def _churn_by_itself(checks: Mapping[str, Check]) -> Check:
     if churn.outcome == "absent":
         return absent(kind, "Nobody comes and goes.", churn.source, churn.query)
     looks = [checks[name] for name in CHURN_ENDS_IN]
-    for look in looks:
-        if look.outcome == "present":
-            why = f"Something else is wrong: {look.findings[0].statement}."
-            return absent(kind, why, look.source, look.query)
+    if wrong := _wrong(kind, looks):
+        return wrong
     unseen = [look for look in looks if look.outcome == "not_checked"]
     blind = [look for look in unseen if look.kind in MUST_BE_SEEN]
     if blind or len(unseen) > UNSEEN_AT_MOST:
         return not_checked(kind, (blind or unseen)[0].reason, (blind or unseen)[0].source)
-    seen = churn.findings[0]
-    return present(
-        kind,
-        Finding(
-            kind,
-            f"{seen.statement}; no container fails, and neither the downstream, the brokers nor "
-            "the way to them is in trouble",
-            seen.source,
-            churn.query,
-            onset=seen.onset,
-            value=seen.value,
-            baseline=seen.baseline,
-            unit=seen.unit,
-        ),
-    )
+    well = "no container fails, and neither the downstream, the brokers nor the way to them is in"
+    return _as_seen(kind, churn, f"{churn.findings[0].statement}; {well} trouble")
 
 
 def _nothing_but_the_way(checks: Mapping[str, Check]) -> Check:
@@ -129,29 +112,39 @@ def _nothing_but_the_way(checks: Mapping[str, Check]) -> Check:
         checks["work_ended"],
     )
     words = checks["transport_errors"]
-    for check in (gone, ended):
+    if not_both := _not_all(kind, [gone, ended]):
+        return not_both
+    if words.outcome == "absent":
+        return absent(kind, words.reason, words.source, words.query)
+    if wrong := _wrong(kind, [checks[name] for name in CUT_OFF_ENDS_IN]):
+        return wrong
+    if checks["containers_idle"].outcome == "not_checked":
+        return not_checked(kind, checks["containers_idle"].reason)
+    said = f"{gone.findings[0].statement}; {ended.findings[0].statement}"
+    return _as_seen(kind, gone, f"{said}, and the brokers are not in trouble")
+
+
+def _not_all(kind: str, needed: Sequence[Check]) -> Check | None:
+    """Answer *kind* with the first of *needed* that found nothing; None if all did."""
+    for check in needed:
         if check.outcome == "not_checked":
             return not_checked(kind, check.reason, check.source)
-    for check in (gone, ended, words):
+    for check in needed:
         if check.outcome == "absent":
             return absent(kind, check.reason, check.source, check.query)
-    for look in (checks[name] for name in CUT_OFF_ENDS_IN):
+    return None
+
+
+def _wrong(kind: str, looks: Sequence[Check]) -> Check | None:
+    """Answer *kind* with the first of *looks* that found something; None if none did."""
+    for look in looks:
         if look.outcome == "present":
             why = f"Something else is wrong: {look.findings[0].statement}."
             return absent(kind, why, look.source, look.query)
-    if checks["containers_idle"].outcome == "not_checked":
-        return not_checked(kind, checks["containers_idle"].reason)
-    seen = gone.findings[0]
-    return present(
-        kind,
-        Finding(
-            kind,
-            f"{seen.statement}; {ended.findings[0].statement}, and the brokers are not in trouble",
-            seen.source,
-            gone.query,
-            onset=seen.onset,
-            value=seen.value,
-            baseline=seen.baseline,
-            unit=seen.unit,
-        ),
-    )
+    return None
+
+
+def _as_seen(kind: str, check: Check, statement: str) -> Check:
+    """Answer *kind* with yes, by what *check* found and when."""
+    seen = replace(check.findings[0], id=kind, statement=statement, query=check.query, quote="")
+    return present(kind, seen)

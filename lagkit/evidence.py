@@ -836,7 +836,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         "sessions_lost_by_all",
         "poll_log",
         "Did every member lose its session at the same time?",
-        _K8S,
+        (*_K8S, "prometheus"),
         {_NW: "*", _BO: "+", _RB: "-", _CD: "-", _SP: ".", _MS: "-", _PM: "-"},
         "Read the members' logs for expired sessions.",
         delay_seconds=60,

@@ -11,6 +11,7 @@ import pandas as pd
 from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, queries_of
 from lagkit.signals.log_patterns import Kind, libraries, named_record, says
+from lagkit.signals.membership import ALL_AT_ONCE, SHARED_FROM, gone_together
 from lagkit.signals.pods import ended_badly
 
 REPEATS = 3
@@ -58,8 +59,6 @@ _DECODING = re.compile(
 )
 _LEFT_FOR = pd.Timedelta("30s")
 """What the coordinator says to a member that has left comes with its next commit or heartbeat."""
-ALL_AT_ONCE = pd.Timedelta("30s")
-"""Sessions that end for one reason end within this: the usual ones last 6 to 45 s."""
 HUNG_UP = pd.Timedelta("30s")
 """How long after a refusal the client's other complaints are about that: it tries again sooner."""
 _STUCK_THERE = ": the very offset the group is stuck at"
@@ -83,7 +82,9 @@ def members_words(context: Context) -> Iterator[Check]:
     if logs.empty:
         reason = context.gap("kubernetes", "logs")
         for kind in _KINDS:
-            yield not_checked(kind, reason, "kubernetes")
+            if kind != "sessions_lost_by_all":
+                yield not_checked(kind, reason, "kubernetes")
+        yield gone_together(context)
         return
     messages = logs["message"]
     refused = says(messages, "authentication")
@@ -166,7 +167,7 @@ def _all_sessions(context: Context, logs: pd.DataFrame, expired: pd.DataFrame) -
     kind, query = "sessions_lost_by_all", queries_of(logs)
     first = _since(context, expired).groupby("pod")["timestamp"].min().sort_values()
     writers = logs["pod"].nunique()
-    if writers < 2:
+    if writers < SHARED_FROM:
         return not_checked(kind, "The logs of one member alone show nothing shared.", "kubernetes")
     if len(first) < writers or first.iloc[-1] - first.iloc[0] > ALL_AT_ONCE:
         return absent(

@@ -34,6 +34,10 @@ CHURN_CHANGES = 3
 """Membership changes after the onset that a single restart or rollout step does not make."""
 MISSING_SHARE = 0.3
 """Members were missing if so in this share of the samples after the onset."""
+ALL_AT_ONCE = pd.Timedelta("30s")
+"""Sessions that end for one reason end within this: the usual ones last 6 to 45 s."""
+SHARED_FROM = 2
+"""Members that share something: one alone shares nothing."""
 REBALANCING = ("PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling")
 LOG_STEP = pd.Timedelta("15s")
 """Step at which the group's log is read off, as an exporter samples it."""
@@ -203,6 +207,50 @@ def _cut_off(context: Context, missing: Check) -> Check:
             unit=gone.unit,
         ),
     )
+
+
+def gone_together(context: Context) -> Check:
+    """Answer ``sessions_lost_by_all`` by the member count, for where no member's log is known.
+
+    Containers that ended or stand still take their members along; only of those that ran on and
+    worked is it known that something else did.
+    """
+    kind, gap = "sessions_lost_by_all", context.gap("kubernetes", "logs")
+    seen = _counts(context).dropna(subset=["member_count"]).sort_values("timestamp")
+    before = seen.loc[seen["timestamp"] < context.onset_earliest, "member_count"]
+    after = seen.loc[seen["timestamp"] >= context.onset_earliest]
+    usual = float(before.median()) if len(before) else 0.0
+    if usual < SHARED_FROM or after.empty:
+        return not_checked(kind, gap, "kubernetes")
+    query = queries_of(seen)
+    complete = after["timestamp"].where(after["member_count"] >= usual).ffill()
+    took = after["timestamp"] - complete
+    within = ALL_AT_ONCE + pd.Timedelta(context.flow.step_seconds, "s")
+    emptied = after.loc[(after["member_count"] == 0) & (took <= within)]
+    if emptied.empty:
+        least = after["member_count"].min()
+        told = f"Of {usual:.0f} members {least:.0f} were left when the fewest were there."
+        return absent(kind, told, "prometheus", query)
+    pods, still = ran_on(context), idle(context)
+    if pods.all is None or still.outcome == "not_checked":
+        return not_checked(kind, gap, "kubernetes")
+    if still.outcome == "present":
+        return absent(kind, f"{still.findings[0].statement}.", still.source, still.query)
+    if not pods.all:
+        return absent(kind, f"Of the consumer's {pods.told}.", pods.source, pods.query)
+    first = emptied.index[0]
+    finding = Finding(
+        kind,
+        f"all {usual:.0f} members were gone within {took[first].total_seconds():.0f} s, although "
+        f"{pods.told}",
+        "prometheus",
+        ", ".join(found for found in (query, pods.query) if found),
+        onset=complete[first],
+        value=usual,
+        baseline=usual,
+        unit="members",
+    )
+    return present(kind, finding)
 
 
 def _listed_for_now(context: Context) -> str:

@@ -291,6 +291,71 @@ def test_whether_containers_run_on_is_not_guessed():
     assert group(made)["cut_off_while_running"].outcome == "not_checked"
 
 
+def unlogged(members_left: float, *, seconds: int = 40, kind: str = "slow", cores: float = 0.2):
+    """Return an incident without logs, whose members are fewer for so many seconds."""
+    made = incidents.edited(
+        incidents.make(kind),
+        "group_history",
+        between(incidents.FAULT + 30, incidents.FAULT + 30 + seconds),
+        member_count=members_left,
+    )
+    busy = [
+        {
+            "timestamp": incidents.moment(second),
+            "namespace": "stoa-system",
+            "pod": pod,
+            "container": "worker",
+            "metric": "cpu_cores",
+            "value": cores if second > incidents.FAULT else 0.2,
+            "unit": "cores",
+            "query_id": "prometheus-30",
+        }
+        for pod in incidents.PODS
+        for second in range(0, incidents.SECONDS, incidents.STEP)
+    ]
+    return incidents.with_tables(
+        made, logs=frames.empty("logs"), pod_metrics=frames.normalise("pod_metrics", busy)
+    )
+
+
+def all_sessions(incident):
+    return membership.gone_together(incidents.context(incident))
+
+
+def test_members_that_all_go_at_once_while_their_containers_run_lost_their_sessions_together():
+    (finding,) = all_sessions(unlogged(0)).findings
+    assert (finding.id, finding.value) == ("sessions_lost_by_all", 3)
+    assert finding.statement.startswith("all 3 members were gone within 15 s")
+    assert finding.onset == incidents.moment(incidents.FAULT + 15)
+
+
+def test_one_member_that_stayed_shares_nothing_with_those_that_went():
+    check = all_sessions(unlogged(1))
+    assert (check.outcome, check.source) == ("absent", "prometheus")
+    assert check.reason == "Of 3 members 1 were left when the fewest were there."
+
+
+def test_members_that_go_one_after_the_other_did_not_go_at_once():
+    made = unlogged(0)
+    slowly = incidents.edited(
+        made, "group_history", between(incidents.FAULT - 30, incidents.FAULT + 20), member_count=2
+    )
+    assert all_sessions(slowly).outcome == "absent"
+
+
+def test_members_whose_containers_ended_or_stand_still_took_their_sessions_along():
+    assert all_sessions(unlogged(0, kind="down")).outcome == "absent"
+    standing = all_sessions(unlogged(0, cores=0.0))
+    assert standing.outcome == "absent"
+    assert "runs and uses no CPU" in standing.reason
+
+
+def test_that_all_members_went_says_little_where_no_container_is_known():
+    made = incidents.without(unlogged(0), "kubernetes")
+    made = incidents.with_tables(made, pod_metrics=frames.empty("pod_metrics"))
+    assert all_sessions(made).outcome == "not_checked"
+
+
 def told_by(incident, kind: str):
     return group(incident)[kind]
 

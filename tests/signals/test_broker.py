@@ -265,7 +265,12 @@ def metric_findings(made):
 # -- what the brokers' answers to lagkit itself tell
 
 
-def asked(*seconds: float, outcome: str = "ok", statement: str = "describe_configs(broker '1')"):
+def asked(
+    *seconds: float,
+    outcome: str = "ok",
+    unanswered: int = 0,
+    statement: str = "describe_configs(broker '1')",
+):
     """Return an incident whose Kafka was asked *statement* so often, and once for much."""
     rows = [
         {
@@ -275,7 +280,7 @@ def asked(*seconds: float, outcome: str = "ok", statement: str = "describe_confi
             "started_at": incidents.END,
             "seconds": took,
             "rows": 1,
-            "outcome": outcome,
+            "outcome": "timeout" if number < unanswered else outcome,
         }
         for number, took in enumerate(seconds)
     ]
@@ -292,11 +297,22 @@ def answered_late(made):
     return brokers(made)["brokers_answer_late"]
 
 
-@pytest.mark.parametrize("outcome", ["ok", "timeout"])
+@pytest.mark.parametrize("outcome", ["ok", "partial"])
 def test_brokers_that_let_lagkit_wait_are_told_with_how_long(outcome):
     finding = answered_late(asked(0.1, 0.5, 0.5, 0.6, 0.9, outcome=outcome)).findings[0]
     assert (finding.value, finding.baseline, finding.unit) == (0.5, 0.1, "seconds")
     assert finding.query.startswith("kafka-00")
+
+
+def test_one_request_without_an_answer_among_quick_ones_tells_of_a_broker_that_stops_at_times():
+    finding = answered_late(asked(5.0, 0.02, 0.01, 0.01, 0.03, unanswered=1)).findings[0]
+    assert (finding.value, finding.baseline) == (5.0, 0.01)
+    assert "1 of them got no answer within 5 s" in finding.statement
+
+
+def test_requests_of_which_none_was_answered_may_have_been_lost_on_lagkits_own_way():
+    check = answered_late(asked(*[5.0] * 6, unanswered=6))
+    assert (check.outcome, check.source) == ("not_checked", "kafka")
 
 
 def test_a_long_way_to_the_brokers_is_no_late_answer():

@@ -778,6 +778,19 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         reason="Clients log lost connections, not slow ones; a busy broker loses them too.",
     ),
     EvidenceKind(
+        "connections_cut",
+        "transport_log",
+        "Are the clients' connections refused or reset, or names not found, of brokers that answer "
+        "lagkit?",
+        (*_K8S, "kafka"),
+        {_NW: "+", _BO: "-", _CD: "-", _SP: "-", _MS: "-", _PM: "-", _KS: "-", _UP: "-"},
+        "Read the members' logs for 'reset by peer', 'refused', 'resolve'; ask from their machine.",
+        delay_seconds=75,
+        seen_anyway=RARE,
+        reason="A broker without time lets its clients wait. Who is refused or reset by one that "
+        "others reach meets something on the way; a way that drops all is seen as timeouts alone.",
+    ),
+    EvidenceKind(
         "access_refused",
         "access_log",
         "Do the brokers refuse the members' login, or a right they need?",

@@ -12,6 +12,7 @@ from lagkit.signals import (
     Context,
     absent,
     not_checked,
+    once,
     present,
     quantity,
     queries_of,
@@ -52,7 +53,7 @@ def brokers_and_neighbours(context: Context) -> Iterator[Check]:
     """Answer whether brokers are unwell or late, neighbours suffer, or a quota holds back."""
     yield _degraded(context)
     yield _scraped_late(context)
-    yield _answers_late(context)
+    yield answers_late(context)
     yield _neighbours(context)
     yield _throttled(context)
 
@@ -193,7 +194,8 @@ def _abnormal(
     return (text, bad["timestamp"].iloc[0], peak) if len(bad) >= 2 else None
 
 
-def _answers_late(context: Context) -> Check:
+@once
+def answers_late(context: Context) -> Check:
     """Answer whether the brokers let lagkit itself wait, by the way there taken off."""
     kind, incident = "brokers_answer_late", context.incident
     if not incident.readable("kafka"):

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, queries_of
+from lagkit.signals.broker import answers_late
 from lagkit.signals.log_patterns import Kind, libraries, named_record, says
 from lagkit.signals.membership import ALL_AT_ONCE, SHARED_FROM, gone_together
 from lagkit.signals.pods import ended_badly
@@ -59,6 +60,13 @@ _DECODING = re.compile(
 )
 _LEFT_FOR = pd.Timedelta("30s")
 """What the coordinator says to a member that has left comes with its next commit or heartbeat."""
+CUT_SHORT = (
+    r"(?i)\b(?:connection reset|reset by peer|ECONNRESET|connection refused|ECONNREFUSED|"
+    r"no route to host|EHOSTUNREACH|network is unreachable|ENETUNREACH|failed to resolve|"
+    r"couldn't resolve|DNS lookup failed|DNS resolution failure|name or service not known|"
+    r"temporary failure in name resolution)\b"
+)
+"""What only somebody who is there can say, and what a name server says or leaves unsaid."""
 HUNG_UP = pd.Timedelta("30s")
 """How long after a refusal the client's other complaints are about that: it tries again sooner."""
 _STUCK_THERE = ": the very offset the group is stuck at"
@@ -66,6 +74,7 @@ _KINDS = (
     "same_record_fails",
     "stuck_at_failing_record",
     "transport_errors",
+    "connections_cut",
     "access_refused",
     "poll_interval_exceeded",
     "heartbeat_lost",
@@ -91,19 +100,23 @@ def members_words(context: Context) -> Iterator[Check]:
     same = _same_record(context, logs)
     yield same
     yield _stuck_at_it(same)
+    # a refused call of the downstream in a "kafka worker"'s log is none of the broker's, and a
+    # broker that refuses a login is there, whatever is called down after that
+    lost = (
+        _lost_brokers(messages)
+        & ~_names_downstream(context, logs)
+        & ~refused
+        & ~_soon_after(logs, refused, HUNG_UP)
+    )
     yield _repeated(
         context,
         logs,
         "transport_errors",
-        # a refused call of the downstream in a "kafka worker"'s log is none of the broker's, and a
-        # broker that refuses a login is there, whatever is called down after that
-        _lost_brokers(messages)
-        & ~_names_downstream(context, logs)
-        & ~refused
-        & ~_soon_after(logs, refused, HUNG_UP),
+        lost,
         "transport",
         "lost connections or timeouts towards brokers",
     )
+    yield _cut_short(context, logs, lost & messages.str.contains(CUT_SHORT))
     yield _repeated(
         context,
         logs,
@@ -191,6 +204,28 @@ def _all_sessions(context: Context, logs: pd.DataFrame, expired: pd.DataFrame) -
             unit="members",
         ),
     )
+
+
+def _cut_short(context: Context, logs: pd.DataFrame, cut: pd.Series[bool]) -> Check:
+    """Check whether connections end or names are lost though lagkit itself is answered in time.
+
+    Who waits too long gives up by a timeout. A reset or a refusal comes from a machine that is
+    there, and a broker that others reach sends none.
+    """
+    kind = "connections_cut"
+    told = _repeated(
+        context, logs, kind, cut, "transport", "brokers that refuse, reset or have lost their names"
+    )
+    if told.outcome == "absent":
+        return told
+    answers = answers_late(context)
+    if answers.outcome == "not_checked":
+        return not_checked(kind, answers.reason, answers.source)
+    if answers.outcome == "present":
+        return absent(kind, f"{answers.findings[0].statement}.", answers.source, answers.query)
+    (finding,) = told.findings
+    said = f"{finding.statement}, while they answer lagkit in time"
+    return present(kind, replace(finding, statement=said))
 
 
 def _lost_brokers(messages: pd.Series[str]) -> pd.Series[bool]:

@@ -130,6 +130,68 @@ def test_a_heartbeat_refused_while_the_group_rebalances_is_not_lost():
     assert seen["heartbeat_lost"].outcome == "absent"
 
 
+# -- connections that somebody ends
+
+
+RESET = "kafka.conn Error sending FetchRequest: [Errno 104] ECONNRESET: Connection reset by peer"
+
+
+def cut(text: str, **asked):
+    """Return an incident whose members log *text*, and whose brokers answered lagkit so."""
+    told = [(FAULT + 40 + number, number % 3, "ERROR", text) for number in range(12)]
+    made = incidents.saying(quiet(), *told)
+    rows = [
+        {
+            "query_id": f"kafka-{number:02d}",
+            "source": "kafka",
+            "statement": "describe_cluster()",
+            "started_at": incidents.END,
+            "seconds": asked.get("seconds", 0.01) + 0.001 * number,
+            "rows": 1,
+            "outcome": "ok",
+        }
+        for number in range(asked.get("requests", 6))
+    ]
+    fast = {**rows[0], "query_id": "kafka-99", "seconds": 0.01, "statement": "list_offsets()"}
+    return incidents.with_tables(made, queries=frames.normalise("queries", [*rows, fast]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RESET,
+        "%3|1795478930.793|FAIL|worker#consumer-1| [thrd:b1:9092/1]: b1:9092/1: Connect to "
+        "ipv4#10.0.0.7:9092 failed: Connection refused (after 0ms in state CONNECT)",
+        "FAIL|worker#consumer-1| [thrd:b1:9092/bootstrap]: Failed to resolve 'b1:9092': Temporary "
+        "failure in name resolution (after 4ms in state CONNECT)",
+        "Couldn't resolve server kafka-1:9092 from bootstrap.servers as DNS resolution failed for "
+        "kafka-1",
+    ],
+)
+def test_connections_refused_or_reset_by_brokers_that_answer_lagkit_are_cut_on_the_way(text):
+    (finding,) = words(cut(text))["connections_cut"].findings
+    assert finding.value == 12
+    assert finding.statement.endswith("while they answer lagkit in time")
+
+
+def test_a_broker_that_lets_lagkit_wait_too_may_have_ended_the_connections_itself():
+    check = words(cut(RESET, seconds=2.0))["connections_cut"]
+    assert (check.outcome, check.source) == ("absent", "kafka")
+    assert "the brokers answer late" in check.reason
+
+
+def test_whether_brokers_are_there_that_were_not_asked_is_not_guessed():
+    check = words(cut(RESET, requests=2))["connections_cut"]
+    assert (check.outcome, check.source) == ("not_checked", "kafka")
+
+
+def test_timeouts_alone_are_no_connections_that_somebody_ended():
+    text = "REQTMOUT|worker#consumer-1| [thrd:GroupCoordinator]: Timed out FetchRequest in flight"
+    seen = words(cut(text))
+    assert seen["transport_errors"].outcome == "present"
+    assert seen["connections_cut"].outcome == "absent"
+
+
 # -- logins and rights
 
 

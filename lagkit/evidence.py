@@ -654,6 +654,17 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
         reason="A process that hangs uses nothing; one that is cut off or waits still asks.",
     ),
     EvidenceKind(
+        "missing_member_silent",
+        "cpu",
+        "Does a pod whose member is missing write nothing any more, although it runs?",
+        (*_K8S, *_BOTH),
+        {_CD: "*", _MS: "--", _SP: "-", _PM: "-", _UP: "--", _KS: "-", _NW: "-", _BO: "-"},
+        "kubectl logs --since=2m of each pod; a thread dump of the one that is silent.",
+        delay_seconds=90,
+        seen_anyway=RARE,
+        reason="A process that hangs says nothing. A client that is cut off goes on complaining.",
+    ),
+    EvidenceKind(
         "cpu_throttled",
         "cpu",
         "Does a CPU limit hold the consumer back more than before?",

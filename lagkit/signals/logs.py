@@ -12,7 +12,7 @@ from lagkit.model import Check, Finding
 from lagkit.signals import Context, absent, not_checked, present, queries_of
 from lagkit.signals.broker import answers_late
 from lagkit.signals.log_patterns import Kind, libraries, named_record, says
-from lagkit.signals.membership import ALL_AT_ONCE, SHARED_FROM, gone_together
+from lagkit.signals.membership import ALL_AT_ONCE, SHARED_FROM, cut_off, gone_together
 from lagkit.signals.pods import ended_badly
 
 REPEATS = 3
@@ -67,6 +67,13 @@ CUT_SHORT = (
     r"temporary failure in name resolution)\b"
 )
 """What only somebody who is there can say, and what a name server says or leaves unsaid."""
+SILENCE = pd.Timedelta("60s")
+"""A client that waits for an answer in vain says so within its request timeout, 60 s at most by
+librdkafka's defaults ..."""
+SILENCE_GAPS = 3
+"""... and a pod that is silent was never silent for so long before: times its longest gap."""
+STEADY_LINES = 3
+"""Lines before the onset from which a pod's gaps are known."""
 HUNG_UP = pd.Timedelta("30s")
 """How long after a refusal the client's other complaints are about that: it tries again sooner."""
 _STUCK_THERE = ": the very offset the group is stuck at"
@@ -80,6 +87,7 @@ _KINDS = (
     "heartbeat_lost",
     "protocol_refused",
     "sessions_lost_by_all",
+    "missing_member_silent",
     "startup_failures",
     "downstream_complaints",
 )
@@ -158,6 +166,7 @@ def members_words(context: Context) -> Iterator[Check]:
         repeats=1,
     )
     yield _all_sessions(context, logs, logs.loc[expired])
+    yield _fallen_silent(context, logs)
     yield _startup(context, logs)
     yield _downstream(context, logs)
 
@@ -247,6 +256,46 @@ def _surged(context: Context, hits: pd.DataFrame, repeats: int) -> bool:
     length_after = max((context.incident.end - start).total_seconds(), 1.0)
     length_before = max((start - context.incident.start).total_seconds(), 1.0)
     return after >= repeats and after / length_after >= SURGE * before / length_before
+
+
+def _fallen_silent(context: Context, logs: pd.DataFrame) -> Check:
+    """Check whether one that is missing writes nothing any more, though its container runs.
+
+    Who is cut off says so, and goes on saying so; who has nothing to do is not missing.
+    """
+    kind, query = "missing_member_silent", queries_of(logs)
+    gone = cut_off(context)
+    if gone.outcome == "not_checked":
+        return not_checked(kind, gone.reason, gone.source)
+    if gone.outcome == "absent":
+        return absent(kind, gone.reason, gone.source, gone.query)
+    before = logs.loc[logs["timestamp"] < context.onset_earliest].sort_values("timestamp")
+    steady = before.groupby("pod")["timestamp"].agg(
+        lines="size", longest=lambda times: times.diff().max()
+    )
+    steady = steady.loc[steady["lines"] >= STEADY_LINES]
+    last = logs.groupby("pod")["timestamp"].max().reindex(steady.index)
+    silence = last.max() - last
+    silent = silence.loc[(silence >= SILENCE) & (silence >= SILENCE_GAPS * steady["longest"])]
+    if silent.empty or 2 * len(silent) >= len(steady):
+        told = f"{len(silent)} of {len(steady)} pods that wrote steadily have fallen silent."
+        return absent(kind, told, "kubernetes", query)
+    pod = str(silent.idxmax())
+    return present(
+        kind,
+        Finding(
+            kind,
+            f"pod {pod} runs and has written nothing for {silent[pod].total_seconds():.0f} s, "
+            f"where it wrote every {steady.loc[pod, 'longest'].total_seconds():.0f} s or sooner; "
+            "the others go on",
+            "kubernetes",
+            query,
+            onset=last[pod],
+            value=silent[pod].total_seconds(),
+            baseline=steady.loc[pod, "longest"].total_seconds(),
+            unit="seconds",
+        ),
+    )
 
 
 def _repeated(

@@ -16,6 +16,7 @@ from lagkit.signals import (
     absent,
     bursts,
     not_checked,
+    once,
     present,
     quantity,
     queries_of,
@@ -54,18 +55,17 @@ _REBALANCE_WORDS = (
 def members(context: Context) -> Iterator[Check]:
     """Answer whether members are missing, come and go, or leave no partition free."""
     counts = _counts(context)
-    now = context.incident.group_state
-    now = now.loc[now["group"] == context.incident.group]
-    missing = _missing(context, counts, now)
+    missing = _missing(context)
     churn = _churn(context, counts)
     yield missing
-    yield _cut_off(context, missing)
+    yield cut_off(context)
     yield churn
     yield _leave_at_once(context)
     yield _slower_though_complete(context, missing, churn)
     yield _spare(context)
 
 
+@once
 def _counts(context: Context) -> pd.DataFrame:
     """Return member counts over time, without those of exporters that cannot see the protocol."""
     log = _logged(context)
@@ -105,7 +105,11 @@ def _logged_counts(context: Context, log: pd.DataFrame) -> pd.DataFrame:
     return told.assign(member_count=told["member_count"].astype("float64"), state=pd.NA)
 
 
-def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check:
+@once
+def _missing(context: Context) -> Check:
+    """Answer whether the group has fewer members than before, or than it should have."""
+    counts, now = _counts(context), context.incident.group_state
+    now = now.loc[now["group"] == context.incident.group]
     seen = counts.dropna(subset=["member_count"])
     before = seen.loc[seen["timestamp"] < context.onset_earliest, "member_count"]
     usual = float(before.median()) if len(before) else float("nan")
@@ -180,9 +184,10 @@ def _missing(context: Context, counts: pd.DataFrame, now: pd.DataFrame) -> Check
     )
 
 
-def _cut_off(context: Context, missing: Check) -> Check:
+@once
+def cut_off(context: Context) -> Check:
     """Answer whether members are missing although what they run in runs on."""
-    kind = "cut_off_while_running"
+    kind, missing = "cut_off_while_running", _missing(context)
     if missing.outcome == "not_checked":
         return not_checked(kind, missing.reason, missing.source)
     if missing.outcome == "absent":

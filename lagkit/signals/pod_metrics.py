@@ -38,6 +38,11 @@ BUSY_CORES = 0.001
 """... if it used more than this, or there is nothing to compare with."""
 IDLE_SAMPLES = 3
 """Scrapes of which the median counts: a clock tick is a large share of next to nothing."""
+RATE_STEPS = 5
+"""Scrapes that a rate of CPU looks back over (``lagkit.sources.prometheus.grid``)."""
+IDLE_SECONDS = 60.0
+"""Who uses no CPU at all for so long stands still: a client that is cut off asks every few seconds,
+and a kernel may count in hundredths of a second."""
 REPLACED_TIMES = 3
 """Pods beyond the usual number that began since the onset: one rollout makes no more than that
 number, and one scaling as many as it says ..."""
@@ -280,7 +285,8 @@ def idle(context: Context) -> Check:
         if usual < BUSY_CORES or len(after) < IDLE_SAMPLES or after["timestamp"].iloc[-1] < recent:
             continue
         compared += 1
-        if after["value"].tail(IDLE_SAMPLES).median() <= IDLE_SHARE * usual:
+        usual_share = after["value"].tail(IDLE_SAMPLES).median() / usual
+        if usual_share <= IDLE_SHARE or _nothing_for(after) >= IDLE_SECONDS:
             since = after.loc[after["value"] <= IDLE_SHARE * usual, "timestamp"].iloc[0]
             still.append((f"{namespace}/{pod}", usual, since))
     if not compared:
@@ -305,6 +311,13 @@ def idle(context: Context) -> Check:
             for name, usual, since in still
         ),
     )
+
+
+def _nothing_for(used: pd.DataFrame) -> float:
+    """Return for how many seconds up to the last of *used* rates no CPU at all was used."""
+    nothing = (used["value"] == 0.0)[::-1].cumprod().sum()
+    looks_back = (RATE_STEPS + nothing - 1) * _step(used).total_seconds()
+    return float(looks_back) if nothing else 0.0
 
 
 def _throttled(context: Context, metrics: pd.DataFrame) -> Check:

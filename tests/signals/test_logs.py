@@ -160,12 +160,18 @@ def cut(text: str, **asked):
     "text",
     [
         RESET,
-        "%3|1795478930.793|FAIL|worker#consumer-1| [thrd:b1:9092/1]: b1:9092/1: Connect to "
-        "ipv4#10.0.0.7:9092 failed: Connection refused (after 0ms in state CONNECT)",
-        "FAIL|worker#consumer-1| [thrd:b1:9092/bootstrap]: Failed to resolve 'b1:9092': Temporary "
-        "failure in name resolution (after 4ms in state CONNECT)",
-        "Couldn't resolve server kafka-1:9092 from bootstrap.servers as DNS resolution failed for "
-        "kafka-1",
+        (
+            "%3|1795478930.793|FAIL|worker#consumer-1| [thrd:b1:9092/1]: b1:9092/1: Connect to "
+            "ipv4#10.0.0.7:9092 failed: Connection refused (after 0ms in state CONNECT)"
+        ),
+        (
+            "FAIL|worker#consumer-1| [thrd:b1:9092/bootstrap]: Failed to resolve 'b1:9092': "
+            "Temporary failure in name resolution (after 4ms in state CONNECT)"
+        ),
+        (
+            "Couldn't resolve server kafka-1:9092 from bootstrap.servers as DNS resolution failed "
+            "for kafka-1"
+        ),
     ],
 )
 def test_connections_refused_or_reset_by_brokers_that_answer_lagkit_are_cut_on_the_way(text):
@@ -190,6 +196,48 @@ def test_timeouts_alone_are_no_connections_that_somebody_ended():
     seen = words(cut(text))
     assert seen["transport_errors"].outcome == "present"
     assert seen["connections_cut"].outcome == "absent"
+
+
+# -- who writes nothing any more
+
+
+def missing_one(*, silent: tuple[int, ...], missing: int = 2, every: int = 20):
+    """Return an incident without a member, where the pods *silent* stop writing at the fault."""
+    told = [
+        (second, pod, "INFO", "handled 100 deploy requests")
+        for second in range(10, incidents.SECONDS, every)
+        for pod in range(3)
+        if second < FAULT or pod not in silent
+    ]
+    made = incidents.with_tables(incidents.make("slow"), logs=frames.empty("logs"))
+    made = incidents.saying(made, *told)
+    return incidents.edited(made, "group_state", member_count=missing)
+
+
+def test_a_member_that_is_missing_and_whose_pod_is_silent_hangs():
+    (finding,) = words(missing_one(silent=(1,)))["missing_member_silent"].findings
+    assert incidents.PODS[1] in finding.statement
+    assert finding.baseline == 20
+    assert finding.onset == incidents.moment(FAULT - 10)
+    assert finding.value == incidents.SECONDS - 10 - (FAULT - 10)
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (missing_one(silent=()), "0 of 3 pods"),
+        # nothing to do, or a log that is not written any more: nobody goes on
+        (missing_one(silent=(0, 1)), "2 of 3 pods"),
+        (missing_one(silent=(1,), missing=3), "No member is missing"),
+        # one that never wrote often is not silent now
+        (missing_one(silent=(1,), every=400), "0 of 3 pods"),
+    ],
+    ids=["all write", "most are silent", "nobody is missing", "seldom wrote"],
+)
+def test_silence_alone_is_no_hang(made, why):
+    check = words(made)["missing_member_silent"]
+    assert check.outcome == "absent"
+    assert why in check.reason
 
 
 # -- logins and rights

@@ -260,6 +260,15 @@ def test_one_clock_tick_less_does_not_make_a_container_idle():
     assert checks(made)["containers_idle"].outcome == "absent"
 
 
+@pytest.mark.parametrize(("samples", "outcome"), [(1, "present"), (0, "absent")])
+def test_no_cpu_at_all_in_a_rate_of_more_than_a_minute_is_a_container_that_hangs(samples, outcome):
+    """A rate falls to nothing only when the last busy moment has left its window."""
+    assert pod_metrics.RATE_STEPS * incidents.STEP >= pod_metrics.IDLE_SECONDS
+    last = incidents.SECONDS - samples * incidents.STEP
+    made = told(cpu_cores=lambda s: 0.1 if s < FAULT else 0.0 if s >= last else 0.02)
+    assert checks(made)["containers_idle"].outcome == outcome
+
+
 def test_a_container_that_was_idle_before_says_nothing_by_being_idle():
     made = told(cpu_cores=lambda second: 0.0)
     assert checks(made)["containers_idle"].outcome == "not_checked"

@@ -19,6 +19,8 @@ FROZEN = ("STALL", "STOP", "STALL_OR_STOP")
 OTHERS_BEHIND = 2
 """Partitions that advance and fall behind beside one that is stuck: a record holds its own, and at
 most slows those of its member."""
+FEWEST_LED = 2
+"""Partitions that one broker's lead explains: a single one may have a reason of its own."""
 KILLED = 137
 """Exit code of SIGKILL. A record that cannot be handled ends its worker with an error instead."""
 JUMP_MESSAGES = 1000.0
@@ -27,21 +29,25 @@ JUMP_RATIO = 20.0
 """... if the group never read this share of it as quickly: else it just caught up."""
 
 
+_KINDS = ("partition_frozen", "one_member_behind", "one_leader_behind", "production_skewed")
+
+
 def shape(context: Context) -> Iterator[Check]:
     """Answer whether one partition, one member or one hot key stands out."""
     status = context.flow.status
     if status.empty:
         reason = context.gap("prometheus", "offsets")
-        for kind in ("partition_frozen", "one_member_behind", "production_skewed"):
+        for kind in _KINDS:
             yield not_checked(kind, reason)
         return
     if (status["partition"] == WHOLE_TOPIC).all():
         # topics are no partitions: one that stands still is a stopped group, not a stuck record
         reason = context.gap("prometheus", "single partitions")
-        for kind in ("partition_frozen", "one_member_behind", "production_skewed"):
+        for kind in _KINDS:
             yield not_checked(kind, reason)
         return
     yield _one_member(context, status)
+    yield _one_leader(context, status)
     if context.seen_only_now:
         # Seconds apart every partition seems to stand still: only the age of its next record tells.
         yield _unless_killed(context, partition_frozen_now(context))
@@ -126,10 +132,7 @@ def _one_member(context: Context, status: pd.DataFrame) -> Check:
     query = queries_of(context.incident.members)
     if owners["member_id"].nunique() < 2:
         return not_checked("one_member_behind", "The group has a single member.", "kafka")
-    lagging = status.loc[
-        (status["lag_messages"] >= BEHIND_SHARE * status["lag_messages"].max())
-        & (status["lag_messages"] > 0)
-    ].merge(owners, on=["topic", "partition"], how="left")
+    lagging = _lagging(status).merge(owners, on=["topic", "partition"], how="left")
     members = lagging["member_id"].dropna().unique()
     held = owners.loc[owners["member_id"].isin(members)]
     if len(members) == 1 and len(lagging) >= 2 and len(lagging) >= 0.75 * len(held):
@@ -151,6 +154,58 @@ def _one_member(context: Context, status: pd.DataFrame) -> Check:
         f"{len(lagging)} partitions of {len(members)} members are behind.",
         "kafka",
         query,
+    )
+
+
+def _lagging(status: pd.DataFrame) -> pd.DataFrame:
+    """Return the partitions that are behind: those with much of the lag of the one with most."""
+    most = status["lag_messages"].max()
+    behind = (status["lag_messages"] >= BEHIND_SHARE * most) & (status["lag_messages"] > 0)
+    return status.loc[behind]
+
+
+def _one_leader(context: Context, status: pd.DataFrame) -> Check:
+    """Check whether the broker that leads a partition decides if it is behind, and no member does.
+
+    A member that reads two partitions and falls behind on one of them has a way to each leader.
+    """
+    kind, known = "one_leader_behind", context.incident.partitions
+    led = known.dropna(subset=["leader"])[["topic", "partition", "leader"]]
+    led = led.drop_duplicates(["topic", "partition"], keep="last")
+    query = queries_of(known)
+    placed = status.merge(led, on=["topic", "partition"])
+    if placed.empty:
+        return not_checked(kind, context.gap("kafka", "leaders"), "kafka")
+    if placed["leader"].nunique() < 2:
+        return not_checked(kind, "One broker leads every partition.", "kafka")
+    lagging = _lagging(placed)
+    leaders = lagging["leader"].unique()
+    told = f"{len(lagging)} partitions of {len(leaders)} leaders are behind."
+    if len(leaders) != 1 or len(lagging) < FEWEST_LED:
+        return absent(kind, told, "kafka", query)
+    all_led = int((placed["leader"] == leaders[0]).sum())
+    if len(lagging) < all_led:
+        return absent(kind, f"{told} It leads {all_led} in all.", "kafka", query)
+    owners = context.owners
+    if owners.empty or owners["member_id"].isna().all():
+        return not_checked(kind, context.gap("kafka", "members"), "kafka")
+    who = placed.merge(owners, on=["topic", "partition"], how="left").dropna(subset=["member_id"])
+    behind = who["leader"] == leaders[0]
+    if not set(who.loc[behind, "member_id"]) & set(who.loc[~behind, "member_id"]):
+        told = f"{told} Their members read no others."
+        return absent(kind, told, "kafka", query)
+    return present(
+        kind,
+        Finding(
+            kind,
+            f"the {len(lagging)} partitions that are behind are those that broker {leaders[0]} "
+            "leads; of others their members are not behind",
+            "kafka",
+            query,
+            value=float(len(lagging)),
+            baseline=float(len(placed)),
+            unit="partitions",
+        ),
     )
 
 

@@ -50,9 +50,9 @@ CUT_OFF_ENDS_IN = (
 def conclusions(checks: Mapping[str, Check]) -> Iterator[Check]:
     """Answer the kinds that rest on the answers to others."""
     yield _over_in_time(checks)
-    yield _brokers_well(checks)
+    yield (well := _brokers_well(checks))
     yield _churn_by_itself(checks)
-    yield _nothing_but_the_way(checks)
+    yield _nothing_but_the_way({**checks, well.kind: well})
 
 
 def _over_in_time(checks: Mapping[str, Check]) -> Check:
@@ -104,7 +104,8 @@ def _churn_by_itself(checks: Mapping[str, Check]) -> Check:
 def _nothing_but_the_way(checks: Mapping[str, Check]) -> Check:
     """Answer whether members that run are gone and do nothing, while both their ends are well.
 
-    Where their own words are known they must speak of it: then silence says that it is not so.
+    Where their own words are known they must speak of it: then silence says that it is not so. A
+    way to one broker of several that is merely slow is told by the partitions it leads.
     """
     kind, gone, ended = (
         "only_the_way_is_left",
@@ -112,11 +113,14 @@ def _nothing_but_the_way(checks: Mapping[str, Check]) -> Check:
         checks["work_ended"],
     )
     words = checks["transport_errors"]
+    led, wrong = checks["one_leader_behind"], _wrong(kind, [checks[n] for n in CUT_OFF_ENDS_IN])
+    if led.outcome == checks["brokers_well"].outcome == "present" and not wrong:
+        return _as_seen(kind, led, f"{led.findings[0].statement}, and the brokers are well")
     if not_both := _not_all(kind, [gone, ended]):
         return not_both
     if words.outcome == "absent":
         return absent(kind, words.reason, words.source, words.query)
-    if wrong := _wrong(kind, [checks[name] for name in CUT_OFF_ENDS_IN]):
+    if wrong:
         return wrong
     if checks["containers_idle"].outcome == "not_checked":
         return not_checked(kind, checks["containers_idle"].reason)

@@ -143,6 +143,47 @@ def test_without_members_nobody_is_blamed():
     assert check.outcome == "not_checked"
 
 
+def behind_on(*stopped: int, leaders: tuple[int, ...] = (1, 2, 3, 1, 3, 2)):
+    """Return an incident where the partitions *stopped* are behind, each led as *leaders* say."""
+    made = incidents.make("calm")
+
+    def theirs(table):
+        return table["partition"].isin(stopped) & after(incidents.FAULT)(table)
+
+    first = made.offsets.loc[theirs(made.offsets), "committed_offset"].min()
+    made = incidents.edited(made, "offsets", theirs, committed_offset=first, lag_messages=np.nan)
+    led = made.partitions["partition"].map(dict(enumerate(leaders))).astype("Int64")
+    return incidents.with_tables(made, partitions=made.partitions.assign(leader=led))
+
+
+def test_partitions_that_one_broker_leads_are_told_by_it_where_their_members_read_others_too():
+    (finding,) = shape(behind_on(1, 5))["one_leader_behind"].findings
+    assert "are those that broker 2 leads" in finding.statement
+    assert (finding.value, finding.baseline) == (2, incidents.PARTITIONS)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        behind_on(1, 2, 5),
+        behind_on(1),
+        behind_on(1, 5, leaders=(1, 2, 2, 1, 3, 2)),
+        # both partitions of the second member, and of the second broker: whose fault is it?
+        behind_on(2, 3, leaders=(1, 1, 2, 2, 3, 3)),
+    ],
+    ids=["of two leaders", "only one", "not all of them", "of one member"],
+)
+def test_partitions_that_are_behind_for_another_reason_are_no_leaders(made):
+    assert shape(made)["one_leader_behind"].outcome == "absent"
+
+
+def test_a_leader_is_not_one_of_several_where_there_is_one_or_none_is_known():
+    alone = behind_on(1, 5, leaders=(1,) * incidents.PARTITIONS)
+    unread = incidents.without(behind_on(1, 5), "kafka")
+    for made in (alone, unread):
+        assert shape(made)["one_leader_behind"].outcome == "not_checked"
+
+
 def test_a_single_member_is_never_one_of_several():
     made = incidents.edited(member_behind(1), "members", member_id="only", client_id="only")
     assert shape(made)["one_member_behind"].outcome == "not_checked"

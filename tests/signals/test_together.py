@@ -18,6 +18,7 @@ QUIET = dict.fromkeys(
         "work_ended",
         "promise_kept",
         "backlog_draining",
+        "one_leader_behind",
         "brokers_scraped_late",
     ],
     "absent",
@@ -102,6 +103,20 @@ def test_members_with_another_trouble_may_be_gone_for_that(other):
 def test_what_was_not_looked_at_may_have_taken_members_away(blind):
     check = concluded("only_the_way_is_left", **CUT_OFF | {blind: "not_checked"})
     assert check.outcome == "not_checked"
+
+
+LED = {"one_leader_behind": "present", "cut_off_while_running": "absent"}
+
+
+def test_partitions_of_one_leader_that_is_well_have_only_the_way_to_it_left():
+    check = concluded("only_the_way_is_left", **LED)
+    assert check.outcome == "present"
+    assert check.findings[0].statement.endswith("and the brokers are well")
+
+
+@pytest.mark.parametrize("other", ["broker_degraded", "brokers_answer_late", "downstream_slow"])
+def test_partitions_of_a_leader_that_is_not_well_may_be_behind_for_that(other):
+    assert concluded("only_the_way_is_left", **LED, **{other: "present"}).outcome == "absent"
 
 
 OVER = {"promise_kept": "present", "backlog_draining": "present"}

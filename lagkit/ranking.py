@@ -473,7 +473,8 @@ def _side_role(
     """Return whether *cause* is at work beside the primary one, as its effect or on its own.
 
     Only what the primary cause would not show by itself counts. An effect comes late, and other
-    evidence may well speak against it as a first cause; a second cause must stand by itself.
+    evidence may well speak against it as a first cause. A second cause must stand by itself, on
+    what the primary one shows in none of its forms.
     """
     present = {item.kind.id for item in weighed if item.check.outcome == "present"}
     pointing = [
@@ -487,7 +488,9 @@ def _side_role(
     own_signs = [item for item in pointing if item.kind.singles_out() == cause]
     if own_signs and cause in catalogue.downstream_of(primary):
         return "mechanism"
-    grounded = any(not item.late for item in own_signs)
+    grounded = any(
+        not item.late and item.kind.weight(primary, present=True) <= 0.0 for item in own_signs
+    )
     if grounded and own >= ACTIVE_NATS:
         return "contributing"
     return "none"

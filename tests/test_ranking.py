@@ -443,12 +443,13 @@ def test_a_poison_record_that_crashes_its_consumer_stays_the_primary_cause():
 def test_two_causes_that_do_not_set_each_other_off_are_primary_and_contributing():
     found = rank(
         seen("production_spike"),
-        seen("production_skewed"),
+        seen("production_multiplied"),
         seen("consumption_at_capacity"),
-        seen("committed_moved"),
+        seen("partition_frozen"),
+        seen("same_record_fails"),
     )
     assert found.top.cause == "message_spike"
-    assert entry(found, "key_skew").role == "contributing"
+    assert entry(found, "poison_message").role == "contributing"
 
 
 def test_a_cause_whose_only_evidence_the_primary_shows_anyway_has_no_role():
@@ -461,6 +462,14 @@ def test_a_cause_whose_only_evidence_the_primary_shows_anyway_has_no_role():
     assert found.top.cause == "slow_processing"
     assert entry(found, "quota_throttled").role == "none"
     assert entry(found, "quota_throttled").status != "validated"
+
+
+def test_what_the_primary_cause_shows_in_some_of_its_forms_makes_no_second_cause():
+    """A broker that stops loses its clients' connections too: that is no broken network."""
+    stopped = ["broker_degraded", "brokers_scraped_late", "brokers_answer_late", "heartbeat_lost"]
+    found = rank(*(seen(kind) for kind in [*stopped, "transport_errors", "sessions_lost_by_all"]))
+    assert found.top.cause == "broker_overload"
+    assert entry(found, "network").role == "none"
 
 
 def test_no_incident_has_no_contributing_causes():

@@ -270,15 +270,14 @@ def _fallen_silent(context: Context, logs: pd.DataFrame) -> Check:
     if gone.outcome == "absent":
         return absent(kind, gone.reason, gone.source, gone.query)
     before = logs.loc[logs["timestamp"] < context.onset_earliest].sort_values("timestamp")
-    steady = before.groupby("pod")["timestamp"].agg(
-        lines="size", longest=lambda times: times.diff().max()
-    )
-    steady = steady.loc[steady["lines"] >= STEADY_LINES]
-    last = logs.groupby("pod")["timestamp"].max().reindex(steady.index)
+    lines = before.groupby("pod").size()
+    gaps = before.groupby("pod")["timestamp"].diff().groupby(before["pod"]).max()
+    longest = gaps.loc[lines.index[lines >= STEADY_LINES]]
+    last = logs.groupby("pod")["timestamp"].max().reindex(longest.index)
     silence = last.max() - last
-    silent = silence.loc[(silence >= SILENCE) & (silence >= SILENCE_GAPS * steady["longest"])]
-    if silent.empty or 2 * len(silent) >= len(steady):
-        told = f"{len(silent)} of {len(steady)} pods that wrote steadily have fallen silent."
+    silent = silence.loc[(silence >= SILENCE) & (silence >= SILENCE_GAPS * longest)]
+    if silent.empty or 2 * len(silent) >= len(longest):
+        told = f"{len(silent)} of {len(longest)} pods that wrote steadily have fallen silent."
         return absent(kind, told, "kubernetes", query)
     pod = str(silent.idxmax())
     return present(
@@ -286,13 +285,13 @@ def _fallen_silent(context: Context, logs: pd.DataFrame) -> Check:
         Finding(
             kind,
             f"pod {pod} runs and has written nothing for {silent[pod].total_seconds():.0f} s, "
-            f"where it wrote every {steady.loc[pod, 'longest'].total_seconds():.0f} s or sooner; "
+            f"where it wrote every {longest[pod].total_seconds():.0f} s or sooner; "
             "the others go on",
             "kubernetes",
             query,
             onset=last[pod],
             value=silent[pod].total_seconds(),
-            baseline=steady.loc[pod, "longest"].total_seconds(),
+            baseline=longest[pod].total_seconds(),
             unit="seconds",
         ),
     )

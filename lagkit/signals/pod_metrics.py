@@ -32,17 +32,14 @@ FEWER_SHARE = 0.3
 OFTEN = 2
 """Restarts of one container from which it does not stay up, whatever a moment's look finds."""
 IDLE_SHARE = 0.005
-"""A container that uses this share of the CPU it used before stands still: a client that is cut
-off goes on asking ..."""
+"""A container that uses this share of the CPU it used before, or less, uses none ..."""
 BUSY_CORES = 0.001
 """... if it used more than this, or there is nothing to compare with."""
-IDLE_SAMPLES = 3
-"""Scrapes of which the median counts: a clock tick is a large share of next to nothing."""
 RATE_STEPS = 5
 """Scrapes that a rate of CPU looks back over (``lagkit.sources.prometheus.grid``)."""
 IDLE_SECONDS = 60.0
-"""Who uses no CPU at all for so long stands still: a client that is cut off asks every few seconds,
-and a kernel may count in hundredths of a second."""
+"""Who uses none for so long stands still. A client that is cut off goes on asking, every few
+seconds, and where CPU is counted in hundredths of a second that takes a while to be seen."""
 REPLACED_TIMES = 3
 """Pods beyond the usual number that began since the onset: one rollout makes no more than that
 number, and one scaling as many as it says ..."""
@@ -276,21 +273,26 @@ def idle(context: Context) -> Check:
     query = queries_of(used)
     if context.flow.onset is None:
         return absent(kind, "The group has not fallen behind in the window.", "prometheus", query)
-    recent = context.incident.end - SILENT_STEPS * _step(used)
-    still, compared = [], 0
+    step = _step(used)
+    recent = context.incident.end - SILENT_STEPS * step
+    still, compared, longest = [], 0, 0.0
     for (namespace, pod, _container), rows in used.groupby(_KEYS, sort=True):
         before = rows.loc[rows["timestamp"] < context.onset_earliest, "value"]
         after = rows.loc[rows["timestamp"] >= context.onset_earliest]
         usual = float(before.median()) if len(before) else 0.0
-        if usual < BUSY_CORES or len(after) < IDLE_SAMPLES or after["timestamp"].iloc[-1] < recent:
+        if usual < BUSY_CORES or after.empty or after["timestamp"].iloc[-1] < recent:
             continue
         compared += 1
-        usual_share = after["value"].tail(IDLE_SAMPLES).median() / usual
-        if usual_share <= IDLE_SHARE or _nothing_for(after) >= IDLE_SECONDS:
-            since = after.loc[after["value"] <= IDLE_SHARE * usual, "timestamp"].iloc[0]
+        unused = after["value"] <= IDLE_SHARE * usual
+        lasted = _seconds_up_to_now(unused, step)
+        longest = max(longest, lasted)
+        if lasted >= IDLE_SECONDS:
+            since = after.loc[unused, "timestamp"].iloc[0]
             still.append((f"{namespace}/{pod}", usual, since))
     if not compared:
         return not_checked(kind, "No container runs that was busy before.")
+    if longest and not still:
+        return not_checked(kind, f"A container used no CPU, for {longest:.0f} s so far.")
     if not still:
         return absent(
             kind, f"All {compared} containers that were busy before use CPU.", "prometheus", query
@@ -313,11 +315,10 @@ def idle(context: Context) -> Check:
     )
 
 
-def _nothing_for(used: pd.DataFrame) -> float:
-    """Return for how many seconds up to the last of *used* rates no CPU at all was used."""
-    nothing = (used["value"] == 0.0)[::-1].cumprod().sum()
-    looks_back = (RATE_STEPS + nothing - 1) * _step(used).total_seconds()
-    return float(looks_back) if nothing else 0.0
+def _seconds_up_to_now(true: pd.Series[bool], step: pd.Timedelta) -> float:
+    """Return for how long it was *true* up to the last of some rates; 0 if not of that."""
+    samples = int(true[::-1].cumprod().sum())
+    return (RATE_STEPS + samples - 1) * step.total_seconds() if samples else 0.0
 
 
 def _throttled(context: Context, metrics: pd.DataFrame) -> Check:

@@ -201,11 +201,11 @@ def test_timeouts_alone_are_no_connections_that_somebody_ended():
 # -- who writes nothing any more
 
 
-def missing_one(*, silent: tuple[int, ...], missing: int = 2, every: int = 20):
+def missing_one(*, silent: tuple[int, ...], missing: int = 2, every: int = 20, first: int = 10):
     """Return an incident without a member, where the pods *silent* stop writing at the fault."""
     told = [
         (second, pod, "INFO", "handled 100 deploy requests")
-        for second in range(10, incidents.SECONDS, every)
+        for second in range(first, incidents.SECONDS, every)
         for pod in range(3)
         if second < FAULT or pod not in silent
     ]
@@ -231,8 +231,9 @@ def test_a_member_that_is_missing_and_whose_pod_is_silent_hangs():
         (missing_one(silent=(1,), missing=3), "No member is missing"),
         # one that never wrote often is not silent now
         (missing_one(silent=(1,), every=400), "0 of 3 pods"),
+        (missing_one(silent=(1,), first=FAULT + 1), "0 of 0 pods"),
     ],
-    ids=["all write", "most are silent", "nobody is missing", "seldom wrote"],
+    ids=["all write", "most are silent", "nobody is missing", "seldom wrote", "never wrote"],
 )
 def test_silence_alone_is_no_hang(made, why):
     check = words(made)["missing_member_silent"]

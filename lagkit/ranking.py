@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from lagkit.causes import NONE, UNKNOWN, Catalogue
-from lagkit.evidence import GROUP_CAP_NATS, IN_SOME_FORMS, EvidenceKind
+from lagkit.evidence import GROUP_CAP_NATS, IN_SOME_FORMS, PROOF, EvidenceKind
 from lagkit.model import (
     Check,
     CheckStatus,
@@ -575,13 +575,22 @@ def _looked_at(items: Sequence[_Weighed]) -> int:
 def _confidence(
     likeliest: Sequence[str], weighed: Sequence[_Weighed], grounded: Mapping[str, bool]
 ) -> Confidence:
-    """Return how far the evidence goes: what was looked at, not how probable the cause is."""
+    """Return how far the evidence goes: what was looked at, not how probable the cause is.
+
+    What is proven does not hang on what else might have been looked at.
+    """
     decisive = [item for item in weighed if any(_decides(item.kind, cause) for cause in likeliest)]
     share, decisive_share = (
         _looked_at(items) / len(items) if items else 0.0 for items in (weighed, decisive or weighed)
     )
     if share >= 0.8 and decisive_share >= 0.8 and grounded[likeliest[0]]:
         return "high"
-    if share < 0.5 or decisive_share < 0.5:
+    proven = any(
+        item.check.outcome == "present"
+        and item.kind.singles_out() == likeliest[0]
+        and item.kind.seen_anyway <= PROOF
+        for item in weighed
+    )
+    if (share < 0.5 or decisive_share < 0.5) and not proven:
         return "low"
     return "moderate"

@@ -588,6 +588,12 @@ def test_confidence_is_about_what_was_looked_at_not_about_the_probability():
     assert rank(*every).confidence == "high"
 
 
+def test_what_is_proven_does_not_hang_on_what_else_was_looked_at():
+    found = rank(seen("records_deleted_unread"))
+    assert (found.top.cause, found.confidence) == ("retention_loss", "moderate")
+    assert rank(seen("containers_failing")).confidence == "low"
+
+
 def test_confidence_is_not_high_when_nothing_discriminates():
     found = rank(
         seen("consumption_slowed"),

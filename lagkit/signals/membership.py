@@ -431,12 +431,18 @@ def _looks(context: Context) -> Check | None:
     )  # fmt: skip
 
 
+def _found(context: Context) -> pd.Series[pd.Timestamp]:
+    """Return the moments at which lagkit itself found the group rebalancing."""
+    own = context.incident.group_state
+    mine = (own["group"] == context.incident.group) & own["state"].isin(REBALANCING)
+    return own.loc[mine, "timestamp"]
+
+
 def _sampled_churn(context: Context, counts: pd.DataFrame) -> Check:
     since = context.onset_earliest
     recent = counts.loc[counts["timestamp"] >= since]
     steps = recent["member_count"].dropna().diff().fillna(0)
     changes = int((steps != 0).sum())
-    times = list(recent.loc[steps.index[steps != 0], "timestamp"]) if changes else []
     states = recent["state"].dropna()
     unstable = states.isin(REBALANCING)
     lines = context.consumer_logs
@@ -446,7 +452,9 @@ def _sampled_churn(context: Context, counts: pd.DataFrame) -> Check:
     sampled = recent.loc[states.index[unstable], "timestamp"]
     # one source misses what the other saw: scrapes are seldom, and a pod's log goes with the pod
     apart = max(BURST, pd.Timedelta(context.flow.step_seconds, "s"))
-    separate = bursts(pd.concat([words["timestamp"], sampled]), apart)
+    moved = recent.loc[steps.index[steps != 0], "timestamp"]
+    found = _found(context)
+    separate = bursts(pd.concat([words["timestamp"], sampled, moved, found]), apart)
     counted = bool(recent["member_count"].notna().any())
     if not counted and states.empty and lines.empty:
         # one look at the coordinator shows no coming and going
@@ -456,6 +464,7 @@ def _sampled_churn(context: Context, counts: pd.DataFrame) -> Check:
         [f"the number of members changed {changes} times"] * counted
         + [f"{int(unstable.sum())} samples found the group rebalancing"] * (not states.empty)
         + [f"the members logged rebalances at {logged} separate times"] * (not lines.empty)
+        + ["lagkit found it rebalancing"] * (not found.empty)
     )
     if (
         changes >= CHURN_CHANGES
@@ -463,7 +472,7 @@ def _sampled_churn(context: Context, counts: pd.DataFrame) -> Check:
         or logged >= CHURN_CHANGES
         or separate >= CHURN_CHANGES
     ):
-        starts = [*times, *words["timestamp"].tolist(), *sampled.tolist()]
+        starts = [*moved, *words["timestamp"].tolist(), *sampled.tolist()]
         return present(
             "membership_churn",
             Finding(

@@ -191,6 +191,23 @@ def test_what_scrapes_and_logs_saw_of_the_same_rebalances_counts_once():
     assert "members changed" not in check.reason, "nobody counted them"
 
 
+@pytest.mark.parametrize(
+    ("state", "outcome"), [("PreparingRebalance", "present"), ("Stable", "absent")]
+)
+def test_a_member_that_went_and_came_and_a_group_found_rebalancing_now_are_three_moments(
+    state, outcome
+):
+    made = incidents.edited(
+        incidents.make("slow"),
+        "group_history",
+        between(incidents.FAULT + 60, incidents.FAULT + 120),
+        member_count=2.0,
+    )
+    made = incidents.edited(made, "group_state", state=state)
+    made = incidents.with_tables(made, logs=frames.empty("logs"))
+    assert group(made)["membership_churn"].outcome == outcome
+
+
 def test_rebalances_before_the_onset_do_not_count():
     lines = [(60 * n, 0, "INFO", "rebalance: revoked") for n in range(1, 10)]
     made = incidents.saying(incidents.make("slow"), *lines)

@@ -54,14 +54,12 @@ _REBALANCE_WORDS = (
 
 def members(context: Context) -> Iterator[Check]:
     """Answer whether members are missing, come and go, or leave no partition free."""
-    counts = _counts(context)
-    missing = _missing(context)
-    churn = _churn(context, counts)
+    missing, coming_and_going = _missing(context), churn(context)
     yield missing
     yield cut_off(context)
-    yield churn
+    yield coming_and_going
     yield _leave_at_once(context)
-    yield _slower_though_complete(context, missing, churn)
+    yield _slower_though_complete(context, missing, coming_and_going)
     yield _spare(context)
 
 
@@ -292,17 +290,18 @@ def _reads_now(context: Context) -> bool:
     return bool(len(rates) and rates.tail(4).mean() > 0)
 
 
-def _churn(context: Context, counts: pd.DataFrame) -> Check:
+@once
+def churn(context: Context) -> Check:
     """Answer whether members come and go; pods that do take their members along."""
-    churn = _seen_churn(context, counts)
-    if churn.outcome == "present":
-        return churn
+    seen = _seen_churn(context, _counts(context))
+    if seen.outcome == "present":
+        return seen
     pods = come_and_go(context)
     if pods.outcome != "present":
-        return churn
+        return seen
     finding = pods.findings[0]
-    told = replace(finding, id=churn.kind, statement=f"{finding.statement}: each leaves the group")
-    return present(churn.kind, told)
+    told = replace(finding, id=seen.kind, statement=f"{finding.statement}: each leaves the group")
+    return present(seen.kind, told)
 
 
 def _seen_churn(context: Context, counts: pd.DataFrame) -> Check:

@@ -10,6 +10,7 @@ from lagkit.frames import WHOLE_TOPIC
 from lagkit.measurement import BEHIND_SHARE
 from lagkit.model import Check, Finding, SourceName
 from lagkit.signals import Context, absent, not_checked, present, quantity, queries_of
+from lagkit.signals.membership import churn
 from lagkit.signals.pod_metrics import unsteady
 from lagkit.signals.pods import ended_badly
 from lagkit.signals.snapshots import own_partitions, partition_frozen_now, production_skewed_now
@@ -21,6 +22,8 @@ OTHERS_BEHIND = 2
 most slows those of its member."""
 FEWEST_LED = 2
 """Partitions that one broker's lead explains: a single one may have a reason of its own."""
+STANDING_TIMES = 6
+"""Longest pauses of a partition, one scrape at least, after which it pauses no longer."""
 KILLED = 137
 """Exit code of SIGKILL. A record that cannot be handled ends its worker with an error instead."""
 JUMP_MESSAGES = 1000.0
@@ -75,6 +78,8 @@ def _unless_killed(context: Context, frozen: Check) -> Check:
 def _frozen(context: Context, status: pd.DataFrame) -> Check:
     source, query = context.history_source, context.history_query
     stuck = status.loc[status["status"].isin(FROZEN) & (status["lag_messages"] > 0)]
+    if stuck.empty:
+        stuck = _standing(context, status)
     total = len(status)
     if total < 2:
         return not_checked(
@@ -82,7 +87,8 @@ def _frozen(context: Context, status: pd.DataFrame) -> Check:
             "The topic has one partition: a stuck record and a stopped group look alike.",
         )
     # an idle partition would stand still in any case
-    moving = status.loc[~status["status"].isin((*FROZEN, "NO_COMMIT", "IDLE", "UNKNOWN"))]
+    known = ~status["status"].isin((*FROZEN, "NO_COMMIT", "IDLE", "UNKNOWN"))
+    moving = status.loc[known].drop(stuck.index, errors="ignore")
     if stuck.empty or moving.empty or len(stuck) > max(1, int(total * FROZEN_SHARE)):
         if len(stuck) and len(moving) and (dying := unsteady(context)):
             return not_checked(
@@ -123,6 +129,35 @@ def _frozen(context: Context, status: pd.DataFrame) -> Check:
             for row in stuck.itertuples()
         ),
     )
+
+
+def _standing(context: Context, status: pd.DataFrame) -> pd.DataFrame:
+    """Return what stands still since less than the minute that makes it stopped, and never did so.
+
+    A partition is its own measure: it has stood for many times as long as it ever did before the
+    onset, while everything else went on.
+    """
+    none, step = status.iloc[0:0], pd.Timedelta(context.flow.step_seconds, "s")
+    stood = status["last_progress"].max() - status["last_progress"]
+    stands = (stood >= STANDING_TIMES * step) & (status["lag_messages"] > 0)
+    going = stood.loc[~stands & (status["status"] != "IDLE")]
+    if context.flow.onset is None or not stands.any() or (going >= STANDING_TIMES * step / 2).any():
+        return none
+    if churn(context).outcome == "present":
+        return none  # between two owners a partition stands still, too
+    found = status.loc[stands].assign(frozen_since=status["last_progress"])
+    places = ["topic", "partition"]
+    before = context.flow.rates.loc[lambda table: table["timestamp"] < context.onset_earliest]
+    before = before.merge(found[places], on=places).sort_values("timestamp")
+    still = before["consume_per_second"].eq(0.0)
+    by_place = still.groupby([before[name] for name in places])
+    counted = by_place.cumsum()
+    # samples since the last one that was read: a running count less what it was then
+    reset = counted.where(~still).groupby([before[name] for name in places]).ffill().fillna(0)
+    longest = (counted - reset).groupby([before[name] for name in places]).max()
+    usual = longest.reindex(pd.MultiIndex.from_frame(found[places])).clip(lower=1).to_numpy()
+    # one that was never seen before the onset has no pauses to compare with
+    return found.loc[(stood[stands] / step).to_numpy() >= STANDING_TIMES * usual]
 
 
 def _one_member(context: Context, status: pd.DataFrame) -> Check:

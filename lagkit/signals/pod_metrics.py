@@ -291,12 +291,11 @@ def idle(context: Context) -> Check:
             still.append((f"{namespace}/{pod}", usual, since))
     if not compared:
         return not_checked(kind, "No container runs that was busy before.")
-    if longest and not still:
-        return not_checked(kind, f"A container used no CPU, for {longest:.0f} s so far.")
     if not still:
-        return absent(
-            kind, f"All {compared} containers that were busy before use CPU.", "prometheus", query
-        )
+        told = f"All {compared} containers that were busy before use CPU"
+        if longest:
+            told = f"None of {compared} containers stood still for long, one for {longest:.0f} s"
+        return absent(kind, f"{told}.", "prometheus", query)
     return present(
         kind,
         *(

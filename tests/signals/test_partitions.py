@@ -115,6 +115,39 @@ def test_seconds_of_snapshots_show_no_stuck_record_and_refute_none():
         assert seen["production_skewed"].outcome == "not_checked"
 
 
+def standing(seconds: float, *, pause: float = 0.0, others: bool = False):
+    """Return an incident whose partition 3 stands at the end, and once before for *pause*."""
+    made, end = incidents.make("calm", step=5), incidents.SECONDS
+    for first, last in ((end - seconds, end), (300.0, 300.0 + pause)):
+
+        def held(table, first=first, last=last):
+            times = table["timestamp"].between(incidents.moment(first), incidents.moment(last))
+            return times & ((table["partition"] == 3) | others)
+
+        at = made.offsets["partition"].map(
+            made.offsets.loc[held(made.offsets)].groupby("partition")["committed_offset"].min()
+        )
+        committed = made.offsets["committed_offset"].mask(held(made.offsets), at)
+        offsets = made.offsets.assign(committed_offset=committed, lag_messages=np.nan)
+        made = incidents.with_tables(made, offsets=offsets, partitions=frames.empty("partitions"))
+    return made
+
+
+def test_a_partition_that_never_stood_and_stands_now_is_stuck_before_the_minute_is_over():
+    (finding,) = shape(standing(50))["partition_frozen"].findings
+    assert finding.id == f"partition_frozen:{TOPIC}/3"
+    assert finding.onset == incidents.moment(incidents.SECONDS - 50)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [standing(20), standing(50, pause=20), standing(50, others=True)],
+    ids=["only begun", "stood before as well", "all stand"],
+)
+def test_a_partition_that_stands_no_longer_than_usual_or_not_alone_is_not_stuck(made):
+    assert shape(made)["partition_frozen"].outcome == "absent"
+
+
 def member_behind(owner: int):
     """Return an incident in which the partitions of one of three members stand still."""
     made = incidents.make("calm")

@@ -220,11 +220,12 @@ def gone_together(context: Context) -> Check:
     """
     kind, gap = "sessions_lost_by_all", context.gap("kubernetes", "logs")
     seen = _counts(context).dropna(subset=["member_count"]).sort_values("timestamp")
-    before = seen.loc[seen["timestamp"] < context.onset_earliest, "member_count"]
-    after = seen.loc[seen["timestamp"] >= context.onset_earliest]
-    usual = float(before.median()) if len(before) else 0.0
-    if usual < SHARED_FROM or after.empty:
+    before = seen.loc[seen["timestamp"] < context.onset_earliest]
+    usual = float(before["member_count"].median()) if len(before) else 0.0
+    if usual < SHARED_FROM or len(before) == len(seen):
         return not_checked(kind, gap, "kubernetes")
+    # they may have gone between the last scrape before the onset and the first one after it
+    after = seen.loc[seen["timestamp"] >= before["timestamp"].iloc[-1]]
     query = queries_of(seen)
     complete = after["timestamp"].where(after["member_count"] >= usual).ffill()
     took = after["timestamp"] - complete
@@ -232,7 +233,11 @@ def gone_together(context: Context) -> Check:
     emptied = after.loc[(after["member_count"] == 0) & (took <= within)]
     if emptied.empty:
         least = after["member_count"].min()
-        told = f"Of {usual:.0f} members {least:.0f} were left when the fewest were there."
+        told = (
+            f"Of {usual:.0f} members {least:.0f} were left when the fewest were there."
+            if least
+            else f"All {usual:.0f} members went, but not at once."
+        )
         return absent(kind, told, "prometheus", query)
     pods, still = ran_on(context), idle(context)
     if pods.all is None or still.outcome == "not_checked":

@@ -352,6 +352,15 @@ def test_one_member_that_stayed_shares_nothing_with_those_that_went():
     assert check.reason == "Of 3 members 1 were left when the fewest were there."
 
 
+def test_members_that_were_gone_at_the_first_scrape_of_the_lag_went_together_too():
+    made = unlogged(0)
+    began = incidents.context(made).onset_earliest
+    gone = incidents.edited(
+        made, "group_history", lambda table: table["timestamp"] >= began, member_count=0
+    )
+    assert all_sessions(gone).outcome == "present"
+
+
 def test_members_that_go_one_after_the_other_did_not_go_at_once():
     made = unlogged(0)
     slowly = incidents.edited(

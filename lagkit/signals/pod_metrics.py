@@ -284,10 +284,11 @@ def idle(context: Context) -> Check:
             continue
         compared += 1
         unused = after["value"] <= IDLE_SHARE * usual
-        lasted = _seconds_up_to_now(unused, step)
+        samples = int(unused[::-1].cumprod().sum())
+        lasted = (RATE_STEPS + samples - 1) * step.total_seconds() if samples else 0.0
         longest = max(longest, lasted)
         if lasted >= IDLE_SECONDS:
-            since = after.loc[unused, "timestamp"].iloc[0]
+            since = after["timestamp"].iloc[-samples]
             still.append((f"{namespace}/{pod}", usual, since))
     if not compared:
         return not_checked(kind, "No container runs that was busy before.")
@@ -312,12 +313,6 @@ def idle(context: Context) -> Check:
             for name, usual, since in still
         ),
     )
-
-
-def _seconds_up_to_now(true: pd.Series[bool], step: pd.Timedelta) -> float:
-    """Return for how long it was *true* up to the last of some rates; 0 if not of that."""
-    samples = int(true[::-1].cumprod().sum())
-    return (RATE_STEPS + samples - 1) * step.total_seconds() if samples else 0.0
 
 
 def _throttled(context: Context, metrics: pd.DataFrame) -> Check:

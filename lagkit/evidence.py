@@ -285,7 +285,7 @@ EVIDENCE: tuple[EvidenceKind, ...] = (
     EvidenceKind(
         "one_leader_behind",
         "shape",
-        "Are the lagging partitions just those that one broker leads, whoever reads them?",
+        "Are exactly those partitions behind that one broker leads, whoever reads them?",
         _BOTH,
         {
             _BO: "+",

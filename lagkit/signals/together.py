@@ -115,7 +115,8 @@ def _nothing_but_the_way(checks: Mapping[str, Check]) -> Check:
     words = checks["transport_errors"]
     led, wrong = checks["one_leader_behind"], _wrong(kind, [checks[n] for n in CUT_OFF_ENDS_IN])
     if led.outcome == checks["brokers_well"].outcome == "present" and not wrong:
-        return _as_seen(kind, led, f"{led.findings[0].statement}, and the brokers are well")
+        left = "the brokers are well, and only what one of them leads is behind: its way is left"
+        return _as_seen(kind, led, left)
     if not_both := _not_all(kind, [gone, ended]):
         return not_both
     if words.outcome == "absent":

@@ -9,6 +9,7 @@ import pytest
 from lagkit import frames
 from lagkit.investigation import investigate
 from lagkit.signals import membership, partitions, pod_metrics, pods
+from lagkit.sources.prometheus import grid
 
 FAULT = incidents.FAULT
 UNITS = {
@@ -258,6 +259,10 @@ def test_one_clock_tick_less_does_not_make_a_container_idle():
     last = incidents.SECONDS - incidents.STEP
     made = told(cpu_cores=lambda s: 0.1 if s < FAULT else 0.001 if s >= last else 0.004)
     assert checks(made)["containers_idle"].outcome == "absent"
+
+
+def test_a_rate_is_taken_to_look_back_as_far_as_prometheus_was_asked_to():
+    assert pod_metrics.RATE_STEPS == grid.RATE_STEPS
 
 
 @pytest.mark.parametrize(("samples", "outcome"), [(1, "present"), (0, "absent")])

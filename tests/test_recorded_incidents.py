@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,7 @@ from lagkit.model import SourceReport
 
 FOLDER = Path(__file__).parent / "data" / "incidents"
 CORPUS = Path(__file__).parent.parent / "corpus"
+README = Path(__file__).parent.parent / "README.md"
 LABELS = json.loads((FOLDER / "labels.json").read_text(encoding="utf-8"))
 FILES = sorted(LABELS)
 
@@ -43,6 +45,12 @@ def case(request: pytest.FixtureRequest) -> tuple[str, lk.Result]:
 def test_the_verdict_is_the_label(case: tuple[str, lk.Result]) -> None:
     file, result = case
     assert result.cause == LABELS[file]["cause"], repr(result)
+
+
+def test_the_verdict_is_as_sure_as_the_readme_says(case: tuple[str, lk.Result]) -> None:
+    text = README.read_text(encoding="utf-8")
+    (least,) = re.findall(r"with probabilities of (0\.\d\d) and more", text)
+    assert round(case[1].verdict.verdict.likelihood, 2) >= float(least)
 
 
 def test_the_verdict_cites_the_evidence_that_points_to_the_cause(
